@@ -1,0 +1,71 @@
+"""Everything that can go wrong with a request, by kind: Triton's eight kinds and nothing else.
+
+    OrtolanError
+    ├── InvalidArgument      the client sent something this model cannot take
+    ├── NotFound             no such model, version or region
+    ├── AlreadyExists        a name that is taken
+    ├── Unavailable          known, but not able to answer now
+    │   ├── QueueFull        refused at the door
+    │   └── RequestTimeout   its time ran out while it waited
+    ├── Unsupported          the protocol allows it, this server does not do it
+    ├── Cancelled            the client gave up
+    ├── Unknown              a failure without a better name
+    └── Internal             a fault of ours or of the model
+
+    StartupError             the process cannot start: what is wrong and what to do about it
+
+Every message is written for the client that reads it: what was expected, what came, what to do. It never carries a
+path, a key or a stack. ``frontends/status.py`` turns kinds into HTTP statuses and gRPC codes.
+"""
+
+
+class OrtolanError(Exception):
+    """A request, or a model's load, that failed; its text is the message for the client."""
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class InvalidArgument(OrtolanError):
+    """The request cannot be answered as it was sent; sending it again will not help."""
+
+
+class NotFound(OrtolanError):
+    """The request names something that is not there."""
+
+
+class AlreadyExists(OrtolanError):
+    """The request would make something that is there already."""
+
+
+class Unavailable(OrtolanError):
+    """The request is right, but cannot be answered now."""
+
+
+class QueueFull(Unavailable):
+    """The request was refused at the door because too many wait already."""
+
+
+class RequestTimeout(Unavailable):
+    """The request's time ran out before it was executed."""
+
+
+class Unsupported(OrtolanError):
+    """The protocol knows this, the server does not do it."""
+
+
+class Cancelled(OrtolanError):
+    """The client gave up before the answer was ready."""
+
+
+class Unknown(OrtolanError):
+    """A failure without a better name."""
+
+
+class Internal(OrtolanError):
+    """A fault of the server or of the model."""
+
+
+class StartupError(Exception):
+    """The server cannot start. The text is for the operator, so it may name paths and ports."""

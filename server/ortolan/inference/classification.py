@@ -1,0 +1,51 @@
+"""The classification extension: the K largest elements of an output as ``value:index[:label]`` strings. Pure.
+
+The forms are Triton's (``classification.cc``): floats with six decimals, integers plain, the label only where the
+output has one for that index.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ortolan.errors import InvalidArgument
+from ortolan.inference.datatypes import BF16, BOOL, BYTES, FP16, Array
+from ortolan.inference.request import Tensor
+
+_WITHOUT_CLASSES = (BOOL, BYTES, FP16, BF16)
+
+
+def classified(tensor: Tensor, class_count: int, batching: bool, labels: Sequence[str]) -> Tensor:
+    """``tensor`` as BYTES of shape ``[batch,] min(class_count, elements)``, largest first in each row.
+
+    Raises InvalidArgument for the datatypes that have no order to speak of.
+    """
+    if tensor.datatype in _WITHOUT_CLASSES:
+        raise InvalidArgument(
+            f"class result not available for output '{tensor.name}' due to unsupported type '{tensor.datatype.name}'"
+        )
+    batch = tensor.shape[:1] if batching else ()
+    rows = tensor.array.reshape(batch[0] if batching else 1, -1)
+    count = min(class_count, rows.shape[1])
+    elements = np.empty((len(rows), count), dtype=object)
+    for row, values in enumerate(rows):
+        elements[row] = [_text(values, index, labels) for index in _largest(values, count)]
+    array = elements.reshape((*batch, count))
+    return Tensor(tensor.name, BYTES, array.shape, array)
+
+
+def _largest(values: Array, count: int) -> list[int]:
+    """The indices of the ``count`` largest values, largest first; of equal ones the lowest index first."""
+    if values.dtype.kind == "f":
+        # A NaN has no place in an order; it comes last.
+        values = np.where(np.isnan(values), -np.inf, values)
+    # Reversed, a stable ascending sort puts the largest first; reversing the input too keeps equal ones in order.
+    ascending = np.argsort(values[::-1], kind="stable")[::-1][:count]
+    return [len(values) - 1 - int(index) for index in ascending]
+
+
+def _text(values: Array, index: int, labels: Sequence[str]) -> bytes:
+    value = values[index]
+    number = f"{value:f}" if values.dtype.kind == "f" else str(value)
+    label = f":{labels[index]}" if index < len(labels) and labels[index] else ""
+    return f"{number}:{index}{label}".encode()

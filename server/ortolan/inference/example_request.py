@@ -1,0 +1,44 @@
+"""A small request that a model accepts as it stands: for the documentation, the start-up summary and the curious."""
+
+from ortolan.inference.datatypes import BYTES, Datatype
+from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
+
+_MOST_VALUES = 4096
+_UNKNOWN_SIZE = 1
+
+
+def example_request(signature: ModelSignature) -> dict[str, object]:
+    """A JSON inference request of one row with neutral values; sizes that may vary are 1."""
+    inputs = [_example_input(spec, signature.batching) for spec in signature.inputs if not spec.optional]
+    return {"inputs": inputs}
+
+
+def value_count(signature: ModelSignature) -> int:
+    """How many values the example has."""
+    return sum(_count(spec.wire_shape(signature.batching)) for spec in signature.inputs)
+
+
+def is_small(signature: ModelSignature) -> bool:
+    """Whether the example has few enough values to be shown and pasted."""
+    return value_count(signature) <= _MOST_VALUES
+
+
+def _example_input(spec: TensorSpec, batching: bool) -> dict[str, object]:
+    shape = [_UNKNOWN_SIZE if size == -1 else size for size in spec.wire_shape(batching)]
+    value = _neutral_value(spec.datatype)
+    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": [value] * _count(shape)}
+
+
+def _neutral_value(datatype: Datatype) -> object:
+    if datatype is BYTES:
+        return "hello"
+    if datatype.name == "BOOL":
+        return False
+    return 0.0 if datatype.is_float else 0
+
+
+def _count(shape: tuple[int, ...] | list[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= _UNKNOWN_SIZE if size == -1 else size
+    return count

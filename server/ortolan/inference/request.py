@@ -1,0 +1,59 @@
+"""What a client asks and what it gets: the data that frontends, codecs and core hand to each other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ortolan.inference.datatypes import Array, Datatype
+
+ParameterValue = bool | int | float | str
+Parameters = Mapping[str, ParameterValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named tensor. ``array`` has exactly ``shape`` and the datatype's numpy type (BYTES: objects, each ``bytes``).
+
+    The array may be a read-only view of the request's body: nothing may write to it.
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    array: Array
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedOutput:
+    """An output that the client wants, and in which form.
+
+    ``binary``: over HTTP, after the JSON instead of in it. ``class_count``: above 0, the classification extension.
+    """
+
+    name: str
+    binary: bool = False
+    class_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One inference. No ``outputs`` means all of them; ``model_version`` "" means the one that the policy prefers."""
+
+    model_name: str
+    model_version: str = ""
+    id: str = ""
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[RequestedOutput, ...] = ()
+    parameters: Parameters = field(default_factory=dict)
+    binary_by_default: bool = False
+    """Over HTTP: whether outputs that the request does not list go after the JSON (``binary_data_output``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceResponse:
+    """The answer to one request; ``outputs`` in the order in which they were asked for."""
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: tuple[Tensor, ...]
+    parameters: Parameters = field(default_factory=dict)
