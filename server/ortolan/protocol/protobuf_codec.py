@@ -1,0 +1,171 @@
+"""gRPC inference messages ⇄ InferenceRequest and InferenceResponse: wire bytes on one side, plain data on the other.
+
+Tensors go raw where that is allowed, and then protobuf never touches them (``protobuf_framing``). Requests may also
+carry them typed, in ``contents``; responses always have one entry of ``raw_output_contents`` for each output.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ortolan.errors import InvalidArgument
+from ortolan.inference.bytes_elements import encode_elements
+from ortolan.inference.request import (
+    InferenceRequest,
+    InferenceResponse,
+    Parameters,
+    ParameterValue,
+    RequestedOutput,
+    Tensor,
+)
+from ortolan.protocol.protobuf_framing import INFER_RESPONSE, RAW_OUTPUT_CONTENTS, field_head, raw_views
+from ortolan.protocol.protobuf_messages import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, parse
+from ortolan.protocol.protobuf_tensors import Raw, input_tensors, refuse_shared_memory
+
+MAX_MESSAGE_BYTES = 2**31 - 1
+"""protobuf's and gRPC's own limit to one message."""
+
+EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
+"""The one reserved parameter that clients may send; perf_analyzer sends it with every request."""
+
+
+def decode_request(data: bytes) -> InferenceRequest:
+    """The request that a serialized ModelInferRequest asks for. Its tensors may be read-only views of ``data``.
+
+    Raises InvalidArgument, and nothing else, for bytes that are no such message or that break the protocol's rules.
+    """
+    message, raw_contents = _split(data)
+    return InferenceRequest(
+        model_name=message.model_name,
+        model_version=message.model_version,
+        id=message.id,
+        inputs=input_tensors(message, raw_contents),
+        outputs=tuple([_requested_output(output) for output in message.outputs]),
+        parameters=_parameters(message.parameters),
+    )
+
+
+def encode_response(response: InferenceResponse) -> bytes:
+    """A serialized ModelInferResponse, its tensors in ``raw_output_contents``, one for each output and in their order.
+
+    Raises InvalidArgument when it would exceed what one gRPC message can hold.
+    """
+    pieces, _ = _response_pieces(response)
+    return b"".join(pieces)
+
+
+def encode_stream_response(response: InferenceResponse) -> bytes:
+    """A serialized ModelStreamInferResponse that carries ``response``. Raises as ``encode_response`` does."""
+    pieces, size = _response_pieces(response)
+    return b"".join([field_head(INFER_RESPONSE, size), *pieces])
+
+
+def encode_stream_error(message: str, request_id: str) -> bytes:
+    """A serialized ModelStreamInferResponse that says why the request called ``request_id`` failed."""
+    answer = ModelStreamInferResponse(error_message=message)
+    answer.infer_response.id = request_id
+    encoded: bytes = answer.SerializeToString()
+    return encoded
+
+
+def _split(data: bytes) -> tuple[Any, Sequence[Raw]]:
+    """The message without its raw contents, and these as views of ``data``."""
+    found = raw_views(data)
+    if found is None:
+        message = parse(ModelInferRequest, data)
+        return message, list(message.raw_input_contents)
+    head_size, views = found
+    return parse(ModelInferRequest, data[:head_size]), views
+
+
+def _requested_output(output: Any) -> RequestedOutput:
+    if not output.parameters:
+        return RequestedOutput(output.name)
+    refuse_shared_memory("output", output)
+    # Reading a map's missing key would add it.
+    if "classification" not in output.parameters:
+        return RequestedOutput(output.name)
+    parameter = output.parameters["classification"]
+    if parameter.WhichOneof("parameter_choice") != "int64_param" or parameter.int64_param < 1:
+        raise InvalidArgument(
+            f"parameter 'classification' of output '{output.name}' must be an int64_param of at least 1, "
+            f"got {_parameter_text(parameter)}"
+        )
+    return RequestedOutput(output.name, class_count=parameter.int64_param)
+
+
+def _parameters(entries: Mapping[str, Any]) -> Parameters:
+    return {name: _parameter_value(name, parameter) for name, parameter in entries.items()}
+
+
+def _parameter_value(name: str, parameter: Any) -> ParameterValue:
+    if name.startswith("triton_"):
+        _check_reserved(name, parameter)
+    choice = parameter.WhichOneof("parameter_choice")
+    if choice is None:
+        raise InvalidArgument(
+            f"parameter '{name}' has no value: expected one of bool_param, int64_param, string_param, double_param "
+            "and uint64_param"
+        )
+    value: ParameterValue = getattr(parameter, choice)
+    return value
+
+
+def _check_reserved(name: str, parameter: Any) -> None:
+    if name != EMPTY_FINAL_RESPONSE:
+        raise InvalidArgument(
+            f"parameter '{name}' is refused: names that begin with 'triton_' are reserved, "
+            f"all but {EMPTY_FINAL_RESPONSE}"
+        )
+    if parameter.WhichOneof("parameter_choice") != "bool_param":
+        raise InvalidArgument(f"parameter '{name}' must be a bool_param, got {_parameter_text(parameter)}")
+
+
+def _parameter_text(parameter: Any) -> str:
+    choice: str | None = parameter.WhichOneof("parameter_choice")
+    if choice is None:
+        return "no value"
+    # A client's text may be megabytes long, and this message has to fit a trailer.
+    return choice if choice == "string_param" else f"{choice} {getattr(parameter, choice)}"
+
+
+def _response_pieces(response: InferenceResponse) -> tuple[list[Raw], int]:
+    """What a serialized ModelInferResponse is made of, to be joined once, and its size in bytes."""
+    message = ModelInferResponse(model_name=response.model_name, model_version=response.model_version, id=response.id)
+    for name, value in response.parameters.items():
+        _set_parameter(message.parameters[name], value)
+    for tensor in response.outputs:
+        message.outputs.add(name=tensor.name, datatype=tensor.datatype.name, shape=tensor.shape)
+    pieces: list[Raw] = [message.SerializeToString()]
+    for tensor in response.outputs:
+        raw = _raw_bytes(tensor)
+        pieces.append(field_head(RAW_OUTPUT_CONTENTS, len(raw)))
+        pieces.append(raw)
+    size = sum(map(len, pieces))
+    if size > MAX_MESSAGE_BYTES:
+        raise InvalidArgument(
+            f"the response has {size} bytes, more than the {MAX_MESSAGE_BYTES} that one gRPC message can hold. "
+            "Ask for fewer rows or outputs"
+        )
+    return pieces, size
+
+
+def _raw_bytes(tensor: Tensor) -> Raw:
+    """The tensor's wire bytes; for a numeric one a flat view of its array, where that is contiguous."""
+    if tensor.datatype.size_bytes == 0:
+        return encode_elements(tensor.array)
+    return np.ascontiguousarray(tensor.array, tensor.datatype.numpy).reshape(-1).view(np.uint8).data
+
+
+def _set_parameter(parameter: Any, value: ParameterValue) -> None:
+    # A bool is an int to isinstance, so it comes first.
+    if isinstance(value, bool):
+        parameter.bool_param = value
+    elif isinstance(value, int):
+        # What int64 cannot hold came in as uint64, and goes out as that.
+        setattr(parameter, "int64_param" if value < 2**63 else "uint64_param", value)
+    elif isinstance(value, float):
+        parameter.double_param = value
+    else:
+        parameter.string_param = value
