@@ -1,0 +1,1 @@
+"""Running tensors through ONNX Runtime: sessions, instances, the request queue and the scheduler."""

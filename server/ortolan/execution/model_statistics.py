@@ -1,0 +1,107 @@
+"""Counts and durations of one model version, as plain numbers. Durations are nanoseconds.
+
+Only the event loop's thread writes here, so there is no lock. The meaning of each number is Triton's: a request that
+fails counts in ``failures`` only; ``queue``, ``compute_*`` of a request are those of the batch it was part of.
+"""
+
+import enum
+from dataclasses import dataclass, field
+
+
+class FailureReason(enum.Enum):
+    """Why a request failed; the values are the labels of ``nv_inference_request_failure``."""
+
+    REJECTED = "REJECTED"
+    CANCELED = "CANCELED"
+    BACKEND = "BACKEND"
+    OTHER = "OTHER"
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often something happened and how long it took in all."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int, count: int = 1) -> None:
+        self.count += count
+        self.ns += ns
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionTimes:
+    """When the stages of one execution began and ended, on the monotonic clock."""
+
+    start_ns: int
+    input_end_ns: int
+    output_start_ns: int
+    end_ns: int
+
+    @property
+    def input_ns(self) -> int:
+        return self.input_end_ns - self.start_ns
+
+    @property
+    def infer_ns(self) -> int:
+        return self.output_start_ns - self.input_end_ns
+
+    @property
+    def output_ns(self) -> int:
+        return self.end_ns - self.output_start_ns
+
+
+@dataclass(slots=True)
+class BatchSizeStatistics:
+    """The executions with one number of rows."""
+
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+
+
+@dataclass(slots=True)
+class ModelStatistics:
+    """The numbers of one version since it was loaded."""
+
+    last_inference_ms: int = 0
+    """Milliseconds since the epoch; 0 when there was none."""
+    inference_count: int = 0
+    """Rows inferred."""
+    execution_count: int = 0
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    batches: dict[int, BatchSizeStatistics] = field(default_factory=dict)
+    failures: dict[FailureReason, int] = field(default_factory=lambda: dict.fromkeys(FailureReason, 0))
+    load_duration_ns: int = 0
+
+    def count_execution(self, rows: int, times: ExecutionTimes) -> None:
+        """One run of the model over ``rows`` rows."""
+        self.execution_count += 1
+        batch = self.batches.get(rows)
+        if batch is None:
+            batch = self.batches[rows] = BatchSizeStatistics()
+        batch.compute_input.add(times.input_ns)
+        batch.compute_infer.add(times.infer_ns)
+        batch.compute_output.add(times.output_ns)
+
+    def count_success(self, rows: int, queue_ns: int, times: ExecutionTimes) -> None:
+        """One request that was executed; its whole duration comes with ``count_answer``."""
+        self.inference_count += rows
+        self.queue.add(queue_ns)
+        self.compute_input.add(times.input_ns)
+        self.compute_infer.add(times.infer_ns)
+        self.compute_output.add(times.output_ns)
+
+    def count_answer(self, duration_ns: int, now_ms: int) -> None:
+        """One request that was answered, from its arrival in the core on."""
+        self.success.add(duration_ns)
+        self.last_inference_ms = now_ms
+
+    def count_failure(self, duration_ns: int, reason: FailureReason) -> None:
+        self.fail.add(duration_ns)
+        self.failures[reason] += 1

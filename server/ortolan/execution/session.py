@@ -1,0 +1,282 @@
+"""One ONNX Runtime session; the only module that imports onnxruntime.
+
+It mends what the Python binding gets wrong: ``bytes`` objects and numpy ``S`` arrays are silently turned into other
+text, so BYTES elements go in as ``str`` and come out as ``bytes``; bfloat16 passes only as OrtValue; sequences of maps
+(scikit-learn's ZipMap) are flattened to one tensor of rows × classes.
+"""
+
+import codecs
+import ctypes
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from ortolan.errors import Internal, InvalidArgument, OrtolanError
+from ortolan.execution.devices import Placement, Provider
+from ortolan.execution.runtime_errors import readable
+from ortolan.execution.session_settings import SessionSettings
+from ortolan.inference.datatypes import BF16, BY_ONNX_TYPE, BYTES, FP32, Array, Datatype
+from ortolan.repository.graph_signature import GraphSignature, GraphTensor
+
+RUNTIME_VERSION: str = ort.__version__
+
+_GRAPH_LEVELS = {
+    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+_FATAL_ONLY = 4
+_MAPS = re.compile(r"seq\(map\((?P<key>\w+),tensor\((?P<value>\w+)\)\)\)")
+_SEQUENCE = re.compile(r"seq\((?P<element>tensor\(\w+\))\)")
+
+# Each byte b that is not UTF-8 travels through the runtime as the private character U+10FF00 + b.
+_FIRST_PRIVATE = 0x10FF00
+
+
+def available_providers() -> tuple[str, ...]:
+    """The providers of this build of ONNX Runtime, except those that would send tensors to another machine."""
+    return tuple(name for name in ort.get_available_providers() if name != "AzureExecutionProvider")
+
+
+def preload_gpu_libraries() -> None:
+    """Let the GPU build find the CUDA libraries that came as Python packages beside it."""
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+
+
+class ModelNotLoadable(InvalidArgument):
+    """ONNX Runtime refuses the model; ``runtime_text`` is what it said."""
+
+    def __init__(self, message: str, runtime_text: str) -> None:
+        super().__init__(message)
+        self.runtime_text = runtime_text
+
+
+class Session:
+    """A loaded model on the devices of one placement. ``run`` may be called from several threads at once."""
+
+    def __init__(
+        self, model: Path | bytes, model_name: str, settings: SessionSettings, placement: Placement, folder: Path
+    ) -> None:
+        """Load ``model``, a file or its content; ``folder`` is where the external data of a content lies.
+
+        Raises ModelNotLoadable when ONNX Runtime refuses it, InvalidArgument when the providers do not come up.
+        """
+        self._model_name = model_name
+        options = _session_options(settings, folder if isinstance(model, bytes) else None)
+        self._session = _load(model, model_name, options, placement.providers)
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        _check_providers(model_name, placement.providers, self.providers, settings.allow_fallback)
+        self._outputs = {node.name: _OutputForm(model_name, node) for node in self._session.get_outputs()}
+        self.signature = self._read_signature()
+        datatypes = {tensor.name: tensor.datatype for tensor in self.signature.inputs}
+        self._text_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BYTES)
+        self._bf16_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BF16)
+        self._has_bf16 = bool(self._bf16_inputs) or any(form.datatype is BF16 for form in self._outputs.values())
+        self._run_options = _run_options(settings)
+
+    def _read_signature(self) -> GraphSignature:
+        inputs = [_graph_input(self._model_name, node, False) for node in self._session.get_inputs()]
+        inputs += [_graph_input(self._model_name, node, True) for node in self._session.get_overridable_initializers()]
+        return GraphSignature(tuple(inputs), tuple(form.tensor for form in self._outputs.values()))
+
+    def run(self, inputs: Mapping[str, Array], output_names: Sequence[str]) -> list[Array]:
+        """The outputs of ``output_names`` in their order; arrays as ``inference.Tensor`` has them.
+
+        Raises InvalidArgument when the runtime blames the inputs, Internal for any other failure of the model.
+        """
+        feeds = dict(inputs)
+        for name in self._text_inputs & feeds.keys():
+            feeds[name] = _text_of(feeds[name])
+        try:
+            if self._has_bf16:
+                values = self._run_with_bf16(feeds, output_names)
+            else:
+                values = self._session.run(output_names, feeds, self._run_options)
+        except Exception as error:
+            raise self._translated(error) from error
+        return [self._outputs[name].tensor_array(value) for name, value in zip(output_names, values, strict=True)]
+
+    def _run_with_bf16(self, feeds: Mapping[str, Array], output_names: Sequence[str]) -> list[Any]:
+        """Run through OrtValue, the only way in which bfloat16 passes."""
+        values = {name: self._ort_value(name, array) for name, array in feeds.items()}
+        results = self._session.run_with_ort_values(output_names, values, self._run_options)
+        return [
+            _bits_of(value) if self._outputs[name].datatype is BF16 else value.numpy()
+            for name, value in zip(output_names, results, strict=True)
+        ]
+
+    def _ort_value(self, name: str, array: Array) -> Any:
+        if name in self._bf16_inputs:
+            bits = np.ascontiguousarray(array)
+            return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, BF16.onnx_element_type)
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+    def _translated(self, error: Exception) -> OrtolanError:
+        if isinstance(error, UnicodeDecodeError):
+            return Internal(
+                f"model '{self._model_name}' produced a string that is not UTF-8, which ONNX Runtime's Python "
+                "binding cannot pass on"
+            )
+        text = f"model '{self._model_name}' could not run this request: onnx runtime error: {readable(error)}"
+        blames_input = type(error).__name__ == "InvalidArgument" or isinstance(error, ValueError)
+        return InvalidArgument(text) if blames_input else Internal(text)
+
+
+class _OutputForm:
+    """How one output of the graph becomes one tensor."""
+
+    def __init__(self, model_name: str, node: Any) -> None:
+        self.maps = _MAPS.fullmatch(node.type)
+        self.sequence = None if self.maps else _SEQUENCE.fullmatch(node.type)
+        if self.maps:
+            self.datatype = BY_ONNX_TYPE.get(f"tensor({self.maps['value']})", FP32)
+            shape: tuple[int, ...] = (-1, -1)
+        elif self.sequence:
+            self.datatype = _datatype(model_name, node.name, self.sequence["element"])
+            shape = (-1, -1)
+        else:
+            self.datatype = _datatype(model_name, node.name, node.type)
+            shape = _shape(node)
+        self.tensor = GraphTensor(node.name, self.datatype, shape)
+
+    def tensor_array(self, value: Any) -> Array:
+        if self.maps:
+            return self._rows_of_maps(value)
+        if self.sequence:
+            value = np.stack(value) if value else np.empty((0, 0), self.datatype.numpy)
+        if self.datatype is BYTES:
+            return _bytes_of(value)
+        return value if isinstance(value, np.ndarray) else np.asarray(value, self.datatype.numpy)
+
+    def _rows_of_maps(self, rows: Sequence[Mapping[Any, Any]]) -> Array:
+        """One row for each map, one column for each key, keys in ascending order."""
+        keys = sorted(rows[0]) if rows else []
+        return np.array([[row[key] for key in keys] for row in rows], self.datatype.numpy).reshape(len(rows), len(keys))
+
+
+def _session_options(settings: SessionSettings, external_data: Path | None) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = settings.intra_op_threads
+    options.inter_op_num_threads = settings.inter_op_threads
+    options.execution_mode = (
+        ort.ExecutionMode.ORT_PARALLEL if settings.parallel_execution else ort.ExecutionMode.ORT_SEQUENTIAL
+    )
+    options.graph_optimization_level = _GRAPH_LEVELS.get(settings.graph_level, _GRAPH_LEVELS[0])
+    options.enable_cpu_mem_arena = settings.memory_arena
+    options.enable_mem_pattern = settings.memory_pattern
+    # The runtime would print one line for each failed request; the error reaches the client and our log instead.
+    options.log_severity_level = _FATAL_ONLY
+    for key, value in settings.config_entries.items():
+        options.add_session_config_entry(key, value)
+    if external_data is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_data))
+    for library in settings.custom_op_libraries:
+        options.register_custom_ops_library(library)
+    return options
+
+
+def _run_options(settings: SessionSettings) -> Any:
+    options = ort.RunOptions()
+    options.log_severity_level = _FATAL_ONLY
+    if settings.arena_shrinkage:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", settings.arena_shrinkage)
+    return options
+
+
+def _load(model: Path | bytes, model_name: str, options: Any, providers: Sequence[Provider]) -> Any:
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return ort.InferenceSession(
+            source,
+            options,
+            providers=[provider.name for provider in providers],
+            provider_options=[dict(provider.options) for provider in providers],
+            enable_fallback=0,
+        )
+    except Exception as error:
+        text = readable(error)
+        raise ModelNotLoadable(f"ONNX Runtime cannot load model '{model_name}': {text}", text) from error
+
+
+def _check_providers(model_name: str, asked: Sequence[Provider], got: Sequence[str], allow_fallback: bool) -> None:
+    """ONNX Runtime falls back to the CPU in silence, so what came up is compared with what was asked for."""
+    missing = [provider.name for provider in asked if provider.name not in got]
+    if missing and not allow_fallback:
+        raise InvalidArgument(
+            f"model '{model_name}' asks for {', '.join(missing)}, but ONNX Runtime could only use {', '.join(got)}. "
+            "Mend the provider's libraries or device, or set the model parameter 'fallback' to 'allow'."
+        )
+
+
+def _graph_input(model_name: str, node: Any, optional: bool) -> GraphTensor:
+    return GraphTensor(node.name, _datatype(model_name, node.name, node.type), _shape(node), optional)
+
+
+def _datatype(model_name: str, tensor_name: str, onnx_type: str) -> Datatype:
+    datatype = BY_ONNX_TYPE.get(onnx_type)
+    if datatype is None:
+        raise InvalidArgument(
+            f"tensor '{tensor_name}' of model '{model_name}' has type {onnx_type}, which cannot be served; "
+            f"types that can are {', '.join(BY_ONNX_TYPE)}"
+        )
+    return datatype
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
+
+
+def _decode_private(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    broken = error.object[error.start : error.end]
+    return "".join(chr(_FIRST_PRIVATE + byte) for byte in broken), error.end
+
+
+codecs.register_error("ortolan-private", _decode_private)
+
+
+def _text_of(array: Array) -> Array:
+    """``bytes`` elements as the ``str`` that the runtime takes; any bytes pass."""
+    texts = np.empty(array.size, dtype=object)
+    texts[:] = [element.decode("utf-8", "ortolan-private") for element in array.reshape(-1).tolist()]
+    return texts.reshape(array.shape)
+
+
+def _bytes_of(array: Any) -> Array:
+    """The runtime's ``str`` elements as ``bytes``, the private characters back as the bytes that they stood for."""
+    array = np.asarray(array, dtype=object)
+    elements = np.empty(array.size, dtype=object)
+    elements[:] = [_plain_bytes(text) for text in array.reshape(-1).tolist()]
+    return elements.reshape(array.shape)
+
+
+_PRIVATE = re.compile("[\U0010ff00-\U0010ffff]")
+
+
+def _plain_bytes(text: str) -> bytes:
+    if not _PRIVATE.search(text):
+        return text.encode("utf-8")
+    pieces = _PRIVATE.split(text)
+    privates = _PRIVATE.findall(text)
+    out = bytearray(pieces[0].encode("utf-8"))
+    for private, piece in zip(privates, pieces[1:], strict=True):
+        out.append(ord(private) - _FIRST_PRIVATE)
+        out += piece.encode("utf-8")
+    return bytes(out)
+
+
+def _bits_of(value: Any) -> Array:
+    """The 16 bits of each bfloat16 element, copied out of the runtime's memory."""
+    shape = tuple(value.shape())
+    count = int(np.prod(shape, dtype=np.int64))
+    if count == 0:
+        return np.empty(shape, BF16.numpy)
+    buffer = (ctypes.c_uint16 * count).from_address(value.data_ptr())
+    return np.frombuffer(memoryview(buffer), BF16.numpy).reshape(shape).copy()
