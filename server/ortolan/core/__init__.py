@@ -1,0 +1,1 @@
+"""The inference core that both frontends share: which versions are there, and asking them."""

@@ -1,0 +1,174 @@
+"""The inference core: the one facade that both frontends speak to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ortolan import __version__
+from ortolan.core.model_manager import IndexEntry, ModelManager
+from ortolan.core.model_version import ModelVersion
+from ortolan.errors import InvalidArgument, Unavailable
+from ortolan.inference.request import InferenceRequest, InferenceResponse
+from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
+from ortolan.repository import config_rendering
+from ortolan.repository.model_config import ModelConfig
+
+# In Triton's order, as far as this server has them: clients look features up in this list.
+EXTENSIONS = (
+    "model_repository",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    """Who answers."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMetadata:
+    """A tensor as clients see it; the shape of a batching model starts with -1."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a model takes and gives."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorMetadata, ...]
+    outputs: tuple[TensorMetadata, ...]
+
+
+class InferenceCore:
+    """Everything a frontend may ask. Lives on the event loop; its methods raise ``OrtolanError`` kinds only."""
+
+    def __init__(self, manager: ModelManager, server_name: str, control_by_api: bool, strict_readiness: bool) -> None:
+        self._manager = manager
+        self._server_name = server_name
+        self._control_by_api = control_by_api
+        self._strict_readiness = strict_readiness
+        self._started = False
+        self._draining = False
+
+    # -- the server ----------------------------------------------------------------------------------------------
+
+    @property
+    def metadata(self) -> ServerMetadata:
+        return ServerMetadata(self._server_name, __version__, EXTENSIONS)
+
+    def set_started(self) -> None:
+        """The models to be served at the start have been tried."""
+        self._started = True
+
+    def set_draining(self) -> None:
+        """The server is about to stop: it is not ready any more, but still answers."""
+        self._draining = True
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def is_ready(self) -> bool:
+        """Whether the server should get requests: started, not draining and, if strict, with every model ready."""
+        if not self._started or self._draining:
+            return False
+        return not self._strict_readiness or self._manager.all_ready()
+
+    # -- models --------------------------------------------------------------------------------------------------
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        return await self._manager.find(request.model_name, request.model_version).infer(request)
+
+    def signature(self, name: str, version: str) -> ModelSignature:
+        return self._manager.find(name, version).signature
+
+    def model_ready(self, name: str, version: str) -> bool:
+        """Raises NotFound for a model or a version that is not there at all."""
+        try:
+            self._manager.find(name, version)
+        except Unavailable:
+            return False
+        return True
+
+    def model_metadata(self, name: str, version: str) -> ModelMetadata:
+        found = self._manager.find(name, version)
+        numbers = [found.number] if version else self._manager.ready_numbers(name)
+        signature = found.signature
+        return ModelMetadata(
+            name=name,
+            versions=tuple(str(number) for number in numbers),
+            platform=found.config.platform or found.config.backend,
+            inputs=_tensors_metadata(signature.inputs, signature.batching),
+            outputs=_tensors_metadata(signature.outputs, signature.batching),
+        )
+
+    def model_config(self, name: str, version: str) -> ModelConfig:
+        return self._manager.find(name, version).config
+
+    def model_config_json(self, name: str, version: str) -> dict[str, object]:
+        return config_rendering.to_json(self.model_config(name, version))
+
+    def statistics(self, name: str, version: str) -> list[ModelVersion]:
+        """The versions whose statistics are asked for; all of them for an empty name."""
+        if not name:
+            return list(self._manager.serving())
+        numbers = [int(version)] if version.isdecimal() else self._manager.ready_numbers(name)
+        found = [v for v in self._manager.serving() if v.name == name and v.number in numbers]
+        if found:
+            return found
+        if self._manager.ready_numbers(name):
+            raise InvalidArgument(f"requested model version is not available for model '{name}'")
+        raise InvalidArgument(f"requested model '{name}' is not available")
+
+    def serving(self) -> Sequence[ModelVersion]:
+        return list(self._manager.serving())
+
+    # -- the repository ------------------------------------------------------------------------------------------
+
+    async def index(self, only_ready: bool) -> list[IndexEntry]:
+        """The repository as it is on disk now, with the state of what was loaded from it."""
+        await self._manager.look()
+        return [entry for entry in self._manager.index() if not only_ready or entry.state == "READY"]
+
+    async def load(self, name: str) -> None:
+        self._require_control()
+        _check_model_name(name)
+        await self._manager.load(name)
+
+    async def unload(self, name: str) -> None:
+        self._require_control()
+        _check_model_name(name)
+        await self._manager.unload(name)
+
+    def _require_control(self) -> None:
+        if not self._control_by_api:
+            raise Unavailable(
+                "explicit model load / unload is not allowed if polling is enabled; "
+                "start the server with --model-control-mode=explicit to allow it"
+            )
+
+
+def _check_model_name(name: str) -> None:
+    if not name.strip():
+        raise InvalidArgument("the model's name must not be empty")
+    if "/" in name or "\\" in name or name.strip() in (".", ".."):
+        raise InvalidArgument(
+            "the model's name must be one directory's name in the model repository, without '/' or '..'"
+        )
+
+
+def _tensors_metadata(specs: Sequence[TensorSpec], batching: bool) -> tuple[TensorMetadata, ...]:
+    return tuple(TensorMetadata(spec.name, spec.datatype.name, spec.wire_shape(batching)) for spec in specs)

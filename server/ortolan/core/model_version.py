@@ -1,0 +1,127 @@
+"""One loaded version: its configuration, its declared tensors, its scheduler and its statistics."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ortolan.execution.batch_policy import Batching
+from ortolan.execution.model_statistics import ModelStatistics
+from ortolan.execution.scheduler import Scheduler
+from ortolan.execution.session import Session
+from ortolan.inference.classification import classified
+from ortolan.inference.datatypes import Array
+from ortolan.inference.request import InferenceRequest, InferenceResponse, Tensor
+from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
+from ortolan.repository.model_config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What loading yields, in the loading thread: everything of a version but its threads."""
+
+    name: str
+    number: int
+    config: ModelConfig
+    instances: tuple[tuple[str, Session], ...]
+    """The name and the session of each instance; CPU instances share one session."""
+    devices: tuple[str, ...]
+    """The device of each instance: ``CPU``, ``GPU 0``."""
+    intra_op_threads: int
+    notes: tuple[str, ...]
+    """What was mended or will not be done, one sentence each, for the operator."""
+    load_duration_ns: int
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each output with a label file: the label of each index."""
+
+
+class ModelVersion:
+    """A version that is ready, or draining. Lives on the event loop."""
+
+    def __init__(self, model: LoadedModel, queue_capacity: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = model.name
+        self.number = model.number
+        self.number_text = str(model.number)
+        self.config = model.config
+        self.loaded = model
+        self.signature: ModelSignature = model.config.signature
+        self._batching = self.signature.batching
+        self._input_specs = {spec.name: spec for spec in self.signature.inputs}
+        self._output_specs = {spec.name: spec for spec in self.signature.outputs}
+        self._all_outputs = tuple(self._output_specs)
+        self._shapes_vary = any(spec.optional or -1 in spec.dims for spec in self.signature.inputs)
+        self._scheduler = Scheduler(model.instances, Batching.of(model.config), queue_capacity, loop)
+        self._scheduler.statistics.load_duration_ns = model.load_duration_ns
+
+    @property
+    def statistics(self) -> ModelStatistics:
+        return self._scheduler.statistics
+
+    @property
+    def waiting_requests(self) -> int:
+        return self._scheduler.waiting_requests
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """The answer to ``request``. Raises InvalidArgument when it does not fit, and what execution raises."""
+        rows = self.signature.check(request)
+        inputs = {tensor.name: self._graph_array(tensor) for tensor in request.inputs}
+        names = tuple(output.name for output in request.outputs) or self._all_outputs
+        shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
+        arrays = await self._scheduler.infer(inputs, names, rows, shapes)
+        outputs = tuple(self._wire_tensor(name, array) for name, array in zip(names, arrays, strict=True))
+        if any(output.class_count for output in request.outputs):
+            outputs = self._with_classes(request, outputs)
+        return InferenceResponse(self.name, self.number_text, request.id, outputs)
+
+    def _with_classes(self, request: InferenceRequest, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The outputs, those that are wanted as classes classified."""
+        return tuple(
+            classified(tensor, wanted.class_count, self._batching, self.loaded.labels.get(wanted.name, ()))
+            if wanted.class_count
+            else tensor
+            for wanted, tensor in zip(request.outputs, tensors, strict=True)
+        )
+
+    def _graph_array(self, tensor: Tensor) -> Array:
+        """The tensor in the shape that the graph has, where the configuration reshapes it."""
+        spec = self._input_specs[tensor.name]
+        if spec.reshape is None:
+            return tensor.array
+        batch = tensor.shape[:1] if self._batching else ()
+        return tensor.array.reshape(batch + _filled(spec.reshape, tensor.shape[len(batch) :], spec.dims))
+
+    def _wire_tensor(self, name: str, array: Array) -> Tensor:
+        spec = self._output_specs[name]
+        if spec.reshape is not None:
+            array = self._reshaped_output(spec, array)
+        return Tensor(name, spec.datatype, array.shape, array)
+
+    def _reshaped_output(self, spec: TensorSpec, array: Array) -> Array:
+        batch = array.shape[:1] if self._batching else ()
+        inner = array.shape[len(batch) :]
+        if spec.reshape is None or len(inner) != len(spec.reshape):
+            return array
+        return array.reshape(batch + _filled(spec.dims, inner, spec.reshape))
+
+    def _shapes_of(self, tensors: Sequence[Tensor]) -> object:
+        """What two requests must have in common to share a batch: the inputs they give, and the sizes of each row."""
+        first = 1 if self._batching else 0
+        return tuple(sorted((tensor.name, tensor.shape[first:]) for tensor in tensors))
+
+    def refuse_new(self) -> None:
+        self._scheduler.refuse_new()
+
+    async def drained(self) -> None:
+        await self._scheduler.drained()
+
+    def join(self, timeout_s: float) -> bool:
+        return self._scheduler.join(timeout_s)
+
+
+def _filled(target: Sequence[int], shape: Sequence[int], dims: Sequence[int]) -> tuple[int, ...]:
+    """``target`` with its variable sizes taken, in their order, from the sizes of ``shape`` that vary in ``dims``."""
+    varying = [size for size, dim in zip(shape, dims, strict=True) if dim == -1]
+    sizes: Mapping[int, int] = dict(zip((i for i, dim in enumerate(target) if dim == -1), varying, strict=False))
+    return tuple(sizes.get(index, dim) for index, dim in enumerate(target))
