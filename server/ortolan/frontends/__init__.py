@@ -1,0 +1,1 @@
+"""The doors of the server: REST, gRPC and the metrics page, all thin over the same core."""

@@ -1,0 +1,1 @@
+"""The gRPC frontend: ``inference.GRPCInferenceService``, ``grpc.health.v1`` and reflection."""

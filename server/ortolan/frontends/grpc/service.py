@@ -1,0 +1,147 @@
+"""The methods of ``inference.GRPCInferenceService``: plain coroutines from request bytes to response bytes.
+
+They know nothing of the transport below them, so that it can be changed.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from ortolan.core.inference_core import InferenceCore, TensorMetadata
+from ortolan.core.model_version import ModelVersion
+from ortolan.errors import NotFound, Unsupported
+from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
+from ortolan.protocol import protobuf_codec
+from ortolan.protocol import protobuf_messages as messages
+from ortolan.repository import config_rendering
+
+Method = Callable[[bytes], Awaitable[bytes]]
+
+
+class InferenceService:
+    """One coroutine for each unary method; errors rise as ``OrtolanError`` kinds."""
+
+    def __init__(self, core: InferenceCore) -> None:
+        self._core = core
+
+    def methods(self) -> dict[str, Method]:
+        """Every method that this server answers, by its name in the service."""
+        return {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ModelReady": self.model_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelMetadata": self.model_metadata,
+            "ModelInfer": self.model_infer,
+            "ModelConfig": self.model_config,
+            "ModelStatistics": self.model_statistics,
+            "RepositoryIndex": self.repository_index,
+            "RepositoryModelLoad": self.repository_model_load,
+            "RepositoryModelUnload": self.repository_model_unload,
+        }
+
+    async def model_infer(self, data: bytes) -> bytes:
+        response = await self._core.infer(protobuf_codec.decode_request(data))
+        return protobuf_codec.encode_response(response)
+
+    async def server_live(self, data: bytes) -> bytes:  # noqa: ARG002 - the request has no fields
+        return _bytes(messages.ServerLiveResponse(live=True))
+
+    async def server_ready(self, data: bytes) -> bytes:  # noqa: ARG002 - the request has no fields
+        return _bytes(messages.ServerReadyResponse(ready=self._core.is_ready()))
+
+    async def model_ready(self, data: bytes) -> bytes:
+        request = messages.parse(messages.ModelReadyRequest, data)
+        try:
+            ready = self._core.model_ready(request.name, request.version)
+        except NotFound:
+            # Clients take an error here for a failure of the question; Triton answers "not ready".
+            ready = False
+        return _bytes(messages.ModelReadyResponse(ready=ready))
+
+    async def server_metadata(self, data: bytes) -> bytes:  # noqa: ARG002 - the request has no fields
+        found = self._core.metadata
+        return _bytes(
+            messages.ServerMetadataResponse(name=found.name, version=found.version, extensions=found.extensions)
+        )
+
+    async def model_metadata(self, data: bytes) -> bytes:
+        request = messages.parse(messages.ModelMetadataRequest, data)
+        found = self._core.model_metadata(request.name, request.version)
+        response = messages.ModelMetadataResponse(name=found.name, versions=found.versions, platform=found.platform)
+        _add_tensors(response.inputs, found.inputs)
+        _add_tensors(response.outputs, found.outputs)
+        return _bytes(response)
+
+    async def model_config(self, data: bytes) -> bytes:
+        request = messages.parse(messages.ModelConfigRequest, data)
+        config = self._core.model_config(request.name, request.version)
+        return _bytes(messages.ModelConfigResponse(config=config_rendering.to_message(config)))
+
+    async def model_statistics(self, data: bytes) -> bytes:
+        request = messages.parse(messages.ModelStatisticsRequest, data)
+        response = messages.ModelStatisticsResponse()
+        for version in self._core.statistics(request.name, request.version):
+            _fill_statistics(response.model_stats.add(), version)
+        return _bytes(response)
+
+    async def repository_index(self, data: bytes) -> bytes:
+        request = messages.parse(messages.RepositoryIndexRequest, data)
+        _refuse_repository_name(request.repository_name)
+        response = messages.RepositoryIndexResponse()
+        for entry in await self._core.index(request.ready):
+            response.models.add(name=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
+        return _bytes(response)
+
+    async def repository_model_load(self, data: bytes) -> bytes:
+        request = messages.parse(messages.RepositoryModelLoadRequest, data)
+        _refuse_repository_name(request.repository_name)
+        if request.parameters:
+            raise Unsupported("loading with parameters is not supported yet: change the files in the model repository")
+        await self._core.load(request.model_name)
+        return _bytes(messages.RepositoryModelLoadResponse())
+
+    async def repository_model_unload(self, data: bytes) -> bytes:
+        request = messages.parse(messages.RepositoryModelUnloadRequest, data)
+        _refuse_repository_name(request.repository_name)
+        await self._core.unload(request.model_name)
+        return _bytes(messages.RepositoryModelUnloadResponse())
+
+
+def _bytes(message: Any) -> bytes:
+    return bytes(message.SerializeToString())
+
+
+def _refuse_repository_name(name: str) -> None:
+    if name:
+        raise Unsupported("'repository_name' specification is not supported")
+
+
+def _add_tensors(field: Any, tensors: Iterable[TensorMetadata]) -> None:
+    for tensor in tensors:
+        field.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+
+
+def _fill_statistics(message: Any, version: ModelVersion) -> None:
+    numbers = version.statistics
+    message.name = version.name
+    message.version = version.number_text
+    message.last_inference = numbers.last_inference_ms
+    message.inference_count = numbers.inference_count
+    message.execution_count = numbers.execution_count
+    for name in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"):
+        _fill_duration(getattr(message.inference_stats, name), getattr(numbers, name))
+    message.inference_stats.cache_hit.SetInParent()
+    message.inference_stats.cache_miss.SetInParent()
+    for size, batch in sorted(numbers.batches.items()):
+        _fill_batch(message.batch_stats.add(batch_size=size), batch)
+
+
+def _fill_batch(message: Any, batch: BatchSizeStatistics) -> None:
+    for name in ("compute_input", "compute_infer", "compute_output"):
+        _fill_duration(getattr(message, name), getattr(batch, name))
+
+
+def _fill_duration(message: Any, duration: Duration) -> None:
+    message.SetInParent()
+    message.count = duration.count
+    message.ns = duration.ns

@@ -1,0 +1,1 @@
+"""The REST frontend: Triton's HTTP surface on FastAPI."""

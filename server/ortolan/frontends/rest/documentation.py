@@ -1,0 +1,103 @@
+"""``/docs`` and ``/openapi.json``: every route, with an inference example that runs as it stands.
+
+Swagger UI's files come from a package that carries them, so that the page works without any other host.
+"""
+
+from importlib.resources import files
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ortolan import __version__
+from ortolan.core.inference_core import InferenceCore
+from ortolan.frontends.rest.bodies import ErrorBody, InferenceRequestBody, InferenceResponseBody
+from ortolan.inference.example_request import example_request, is_small
+
+_ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+_DESCRIPTION = (
+    "A model server for ONNX models that speaks the Open Inference Protocol with Triton's extensions. "
+    "Tensors may also travel as binary data after the JSON; see the header Inference-Header-Content-Length."
+)
+_ERRORS = {
+    "400": "The request does not fit the model",
+    "404": "No such model or version",
+    "500": "The model failed",
+    "503": "The version is not ready, or its queue is full",
+}
+
+
+def openapi_document(app: FastAPI, core: InferenceCore) -> dict[str, object]:
+    """The OpenAPI document, made anew for each reader because its example is taken from a model that is ready now."""
+    document = get_openapi(title="Ortolan", version=__version__, description=_DESCRIPTION, routes=app.routes)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in (InferenceRequestBody, InferenceResponseBody, ErrorBody):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    paths = document["paths"]
+    paths["/v2/models/{model_name}/infer"] = {"post": _infer_operation(core, False)}
+    paths["/v2/models/{model_name}/versions/{model_version}/infer"] = {"post": _infer_operation(core, True)}
+    return document
+
+
+def _infer_operation(core: InferenceCore, with_version: bool) -> dict[str, object]:
+    shown = next((version for version in core.serving() if is_small(version.signature)), None)
+    parameters = [_path_parameter("model_name", shown.name if shown else None)]
+    if with_version:
+        parameters.append(_path_parameter("model_version", shown.number_text if shown else None))
+    content: dict[str, object] = {"schema": {"$ref": "#/components/schemas/InferenceRequestBody"}}
+    if shown:
+        content["example"] = example_request(shown.signature)
+    return {
+        "tags": ["inference"],
+        "summary": "Infer with a model version" if with_version else "Infer with a model",
+        "operationId": "infer_version" if with_version else "infer",
+        "parameters": parameters,
+        "requestBody": {"required": True, "content": {"application/json": content}},
+        "responses": {
+            "200": {
+                "description": "The outputs",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceResponseBody"}}},
+            },
+            **{status: _error_answer(description) for status, description in _ERRORS.items()},
+        },
+    }
+
+
+def _path_parameter(name: str, example: str | None) -> dict[str, object]:
+    parameter: dict[str, object] = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    return parameter | ({"example": example} if example else {})
+
+
+def _error_answer(description: str) -> dict[str, object]:
+    schema = {"$ref": "#/components/schemas/ErrorBody"}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def routes() -> list[Route]:
+    """The page and its two files."""
+
+    async def page(request: Request) -> Response:  # noqa: ARG001
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Ortolan",
+            swagger_js_url="/docs/swagger-ui-bundle.js",
+            swagger_css_url="/docs/swagger-ui.css",
+            swagger_favicon_url="data:,",
+        )
+
+    async def asset(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in _ASSETS:
+            return Response(status_code=404)
+        content = (files("fastapi_offline") / "static" / name).read_bytes()
+        return Response(content, media_type=_ASSETS[name], headers={"cache-control": "max-age=86400"})
+
+    return [
+        Route("/docs", page, include_in_schema=False),
+        Route("/docs/{name}", asset, include_in_schema=False),
+    ]

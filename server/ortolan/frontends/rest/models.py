@@ -1,0 +1,131 @@
+"""``/v2/models``: metadata, readiness, configuration and statistics of models."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from ortolan.core.inference_core import InferenceCore, TensorMetadata
+from ortolan.core.model_version import ModelVersion
+from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
+from ortolan.frontends.rest.bodies import (
+    BatchStatisticsBody,
+    DurationBody,
+    ErrorBody,
+    InferenceStatisticsBody,
+    ModelMetadataBody,
+    ModelStatisticsBody,
+    StatisticsBody,
+    TensorMetadataBody,
+)
+from ortolan.frontends.rest.json_response import json_response
+
+_MODEL = "/v2/models/{model_name}"
+_VERSION = _MODEL + "/versions/{model_version}"
+_Responses = dict[int | str, dict[str, Any]]
+_NOT_FOUND: _Responses = {404: {"model": ErrorBody, "description": "No such model or version"}}
+_NOT_READY: _Responses = {503: {"model": ErrorBody, "description": "The version is there but not ready"}}
+_NONE: DurationBody = DurationBody(count=0, ns=0)
+
+
+def router(core: InferenceCore) -> APIRouter:
+    routes = APIRouter(tags=["models"])
+
+    # Before /v2/models/{model_name}, which would take "stats" for a model's name.
+    @routes.get("/v2/models/stats", summary="Statistics of every ready version", response_model=StatisticsBody)
+    async def all_statistics() -> Response:
+        return _statistics(core.statistics("", ""))
+
+    for suffix, path in (("", _MODEL), (" version", _VERSION)):
+        _add_model_routes(routes, core, path, suffix)
+    return routes
+
+
+def _add_model_routes(routes: APIRouter, core: InferenceCore, path: str, suffix: str) -> None:
+    """The four routes of a model; without a version in the path they speak of the newest ready one."""
+
+    async def metadata(model_name: str, model_version: str = "") -> Response:
+        found = core.model_metadata(model_name, model_version)
+        return json_response(
+            ModelMetadataBody(
+                name=found.name,
+                versions=list(found.versions),
+                platform=found.platform,
+                inputs=[_tensor(tensor) for tensor in found.inputs],
+                outputs=[_tensor(tensor) for tensor in found.outputs],
+            )
+        )
+
+    async def ready(model_name: str, model_version: str = "") -> Response:
+        return Response(status_code=200 if core.model_ready(model_name, model_version) else 400)
+
+    async def config(model_name: str, model_version: str = "") -> Response:
+        return Response(orjson.dumps(core.model_config_json(model_name, model_version)), media_type="application/json")
+
+    async def statistics(model_name: str, model_version: str = "") -> Response:
+        return _statistics(core.statistics(model_name, model_version))
+
+    unready: _Responses = {400: {"description": "Not ready"}}
+    unavailable: _Responses = {400: {"model": ErrorBody, "description": "The model or the version is not available"}}
+    for handler, tail, summary, body, responses in (
+        (metadata, "", f"Metadata of a model{suffix}", ModelMetadataBody, _NOT_FOUND | _NOT_READY),
+        (ready, "/ready", f"Is the model{suffix} ready?", None, _NOT_FOUND | unready),
+        (config, "/config", f"Configuration of a model{suffix}", dict[str, object], _NOT_FOUND | _NOT_READY),
+        (statistics, "/stats", f"Statistics of a model{suffix}", StatisticsBody, unavailable),
+    ):
+        routes.add_api_route(
+            path + tail,
+            handler,
+            methods=["GET"],
+            summary=summary,
+            response_model=body,
+            response_class=Response if body is None else JSONResponse,
+            responses=responses,
+            name=f"model{suffix.replace(' ', '_')}{tail.replace('/', '_') or '_metadata'}",
+        )
+
+
+def _tensor(tensor: TensorMetadata) -> TensorMetadataBody:
+    return TensorMetadataBody(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
+
+
+def _statistics(versions: list[ModelVersion]) -> Response:
+    return json_response(StatisticsBody(model_stats=[_version_statistics(version) for version in versions]))
+
+
+def _version_statistics(version: ModelVersion) -> ModelStatisticsBody:
+    numbers = version.statistics
+    return ModelStatisticsBody(
+        name=version.name,
+        version=version.number_text,
+        last_inference=numbers.last_inference_ms,
+        inference_count=numbers.inference_count,
+        execution_count=numbers.execution_count,
+        inference_stats=InferenceStatisticsBody(
+            success=_duration(numbers.success),
+            fail=_duration(numbers.fail),
+            queue=_duration(numbers.queue),
+            compute_input=_duration(numbers.compute_input),
+            compute_infer=_duration(numbers.compute_infer),
+            compute_output=_duration(numbers.compute_output),
+            cache_hit=_NONE,
+            cache_miss=_NONE,
+        ),
+        response_stats={},
+        batch_stats=[_batch(size, batch) for size, batch in sorted(numbers.batches.items())],
+        memory_usage=[],
+    )
+
+
+def _batch(size: int, batch: BatchSizeStatistics) -> BatchStatisticsBody:
+    return BatchStatisticsBody(
+        batch_size=size,
+        compute_input=_duration(batch.compute_input),
+        compute_infer=_duration(batch.compute_infer),
+        compute_output=_duration(batch.compute_output),
+    )
+
+
+def _duration(duration: Duration) -> DurationBody:
+    return DurationBody(count=duration.count, ns=duration.ns)

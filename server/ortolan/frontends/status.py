@@ -1,0 +1,44 @@
+"""Error kind → HTTP status and gRPC code: the only place that knows either."""
+
+import grpc
+
+from ortolan.errors import (
+    AlreadyExists,
+    Cancelled,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    OrtolanError,
+    Unavailable,
+    Unknown,
+    Unsupported,
+)
+
+# Triton's map (http_server.cc, grpc_utils.cc); kinds below these inherit.
+_KINDS: dict[type[OrtolanError], tuple[int, grpc.StatusCode]] = {
+    InvalidArgument: (400, grpc.StatusCode.INVALID_ARGUMENT),
+    NotFound: (404, grpc.StatusCode.NOT_FOUND),
+    AlreadyExists: (400, grpc.StatusCode.ALREADY_EXISTS),
+    Unavailable: (503, grpc.StatusCode.UNAVAILABLE),
+    Unsupported: (501, grpc.StatusCode.UNIMPLEMENTED),
+    Cancelled: (400, grpc.StatusCode.CANCELLED),
+    Unknown: (400, grpc.StatusCode.UNKNOWN),
+    Internal: (500, grpc.StatusCode.INTERNAL),
+}
+
+INTERNAL_MESSAGE = "internal server error; the server's log has the details"
+
+
+def http_status(error: OrtolanError) -> int:
+    return _of(error)[0]
+
+
+def grpc_code(error: OrtolanError) -> grpc.StatusCode:
+    return _of(error)[1]
+
+
+def _of(error: OrtolanError) -> tuple[int, grpc.StatusCode]:
+    for kind in type(error).__mro__:
+        if kind in _KINDS:
+            return _KINDS[kind]
+    return _KINDS[Internal]
