@@ -1,0 +1,61 @@
+# Both `make serve` and `make test` set up everything they need in .venv, from nothing but Python and make.
+PYTHON ?= python3
+EXTRA ?= cpu
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint types contracts check unit protos models bench constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(VENV)/.serve ## Serve the models in model_repo (or those of ORTOLAN_MODEL_REPOSITORY) over REST and gRPC
+	@exec $(BIN)/ortolan serve $(if $(ORTOLAN_MODEL_REPOSITORY),,model_repo)
+
+test: check unit ## Install and run everything: lint, types, import contracts, all tests
+
+check: lint types contracts ## Lint, types and import contracts
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+contracts: $(VENV)/.test
+	PYTHONPATH=server $(BIN)/lint-imports
+
+unit: $(VENV)/.test ## All tests
+	$(BIN)/python -m pytest
+
+protos: $(VENV)/.test ## Compile protos/ into the descriptor set that the server loads
+	$(BIN)/python protos/compile.py
+
+bench: $(VENV)/.test ## Measure start-up, memory and latency (benchmarks/README.md)
+	$(BIN)/python benchmarks/first_figures.py
+
+constraints: $(VENV)/.test ## Write constraints.txt from what is installed: names and versions only
+	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude pip --exclude setuptools \
+	  | grep -E '^[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+-]*$$' > constraints.txt
+
+clean: ## Remove the virtual environment and every build product
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Ortolan needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@touch $@
+
+$(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
+	@$(PIP) install -c constraints.txt -e '.[$(EXTRA)]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.python pyproject.toml constraints.txt
+	@$(PIP) install -c constraints.txt -e '.[$(EXTRA),dev]'
+	@touch $@ $(VENV)/.serve

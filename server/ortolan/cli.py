@@ -1,0 +1,183 @@
+"""The command line: arguments → Settings → exit code."""
+
+import argparse
+import asyncio
+import difflib
+import importlib.util
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ortolan import __version__
+from ortolan.errors import StartupError
+
+if TYPE_CHECKING:
+    from ortolan.settings import Settings
+
+_NO_RUNTIME = (
+    "ONNX Runtime is not installed. Install one of the two builds:\n"
+    '  pip install "ortolan[cpu]"   for the CPU\n'
+    '  pip install "ortolan[gpu]"   for NVIDIA GPUs'
+)
+
+_VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+
+# Flags of tritonserver that have no meaning here: they are accepted, so that its Helm charts and scripts work.
+_WITHOUT_EFFECT = frozenset(
+    "--backend-directory --repoagent-directory --cache-directory --pinned-memory-pool-byte-size "
+    "--cuda-memory-pool-byte-size --buffer-manager-thread-count --min-supported-compute-capability "
+    "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai --http-thread-count "
+    "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-http-port "
+    "--reuse-grpc-port --log-info --log-warning --log-error --metrics-interval-ms --allow-gpu-metrics "
+    "--allow-cpu-metrics --backend-config --host-policy --model-load-gpu-limit".split()
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``ortolan``; the exit code is 0, 1 for a server that could not serve, 2 for a wrong command line."""
+    parser, known_flags = _parser()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parsed, unknown = parser.parse_known_args(given)
+    try:
+        for sentence in _check_unknown(unknown, known_flags):
+            print(f"ortolan: {sentence}", file=sys.stderr)
+        return int(parsed.run(parsed))
+    except StartupError as error:
+        print(f"ortolan: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    parser = argparse.ArgumentParser(prog="ortolan", description="A model server for ONNX models.", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    known: list[str] = []
+    serve = commands.add_parser("serve", help="serve models over REST and gRPC", allow_abbrev=False)
+    known += _add_settings(serve)
+    serve.set_defaults(run=_serve)
+    models = commands.add_parser("models", help="show what would be served, and why not", allow_abbrev=False)
+    known += _add_settings(models)
+    models.set_defaults(run=_models)
+    version = commands.add_parser("version", help="print the versions of Ortolan and ONNX Runtime")
+    version.set_defaults(run=_version)
+    return parser, known
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
+    """One flag for each setting; the values stay text, for Settings to check."""
+    from ortolan.settings import ENVIRONMENT_PREFIX, Settings, flag_of
+
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="a model repository, a model's directory, a .onnx file"
+    )
+    flags: list[str] = []
+    for name, field in Settings.model_fields.items():
+        several = name in ("model_repository", "load_model")
+        names = [flag_of(name), "--model-store"] if name == "model_repository" else [flag_of(name)]
+        default = ",".join(map(str, field.default)) if several else field.default
+        parser.add_argument(
+            *names,
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar=name.rsplit("_", 1)[-1].upper(),
+            help=f"{field.description} [{ENVIRONMENT_PREFIX}{name.upper()}; default: {str(default) or 'none'}]",
+            **_argument_form(several, field.annotation is bool),
+        )
+        flags += names
+    return flags
+
+
+def _argument_form(several: bool, boolean: bool) -> dict[str, Any]:
+    """A list may be given several times; a switch may stand alone for true."""
+    if several:
+        return {"action": "append"}
+    return {"nargs": "?", "const": "true"} if boolean else {}
+
+
+def _check_unknown(unknown: Sequence[str], known_flags: Sequence[str]) -> list[str]:
+    """A sentence for each of Triton's flags that mean nothing here. Raises StartupError for any other."""
+    sentences: list[str] = []
+    for index, argument in enumerate(unknown):
+        flag = argument.split("=", 1)[0]
+        if flag in _WITHOUT_EFFECT:
+            sentences.append(f"{flag} has no effect in this server")
+        elif argument.startswith("-"):
+            raise StartupError(_unknown_flag(flag, known_flags))
+        elif index == 0 or unknown[index - 1] not in _WITHOUT_EFFECT:
+            raise StartupError(f"unexpected argument {argument!r}")
+    return sentences
+
+
+def _unknown_flag(flag: str, known_flags: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(flag, known_flags, n=1)
+    return f"unknown flag {flag}{f'; did you mean {nearest[0]}?' if nearest else ''}"
+
+
+def _settings(parsed: argparse.Namespace) -> "Settings":
+    from ortolan.settings import likely_misspelt, read_settings
+
+    flags = {key: value for key, value in vars(parsed).items() if key not in ("run", "paths")}
+    paths = [*parsed.paths, *flags.pop("model_repository", [])]
+    if paths:
+        flags["model_repository"] = paths
+    for sentence in likely_misspelt(os.environ):
+        print(f"ortolan: {sentence}", file=sys.stderr)
+    settings = read_settings(flags, os.environ)
+    if not settings.model_repository:
+        raise StartupError("say what to serve: ortolan serve PATH, where PATH is a model repository or a .onnx file")
+    return settings
+
+
+def _require_runtime() -> None:
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise StartupError(_NO_RUNTIME)
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    settings = _settings(parsed)
+    _require_runtime()
+    from ortolan import logs
+    from ortolan.server import Server
+    from ortolan.summary import summary
+
+    logs.set_up(settings.log_verbose, settings.log_format == "json")
+    server = Server(settings, os.environ.get(_VISIBLE_GPUS), lambda started: print(summary(started), flush=True))
+    return _run(server.run())
+
+
+def _models(parsed: argparse.Namespace) -> int:
+    settings = _settings(parsed)
+    _require_runtime()
+    from ortolan import logs
+    from ortolan.server import model_manager
+    from ortolan.summary import models_table
+
+    logs.set_up(settings.log_verbose, settings.log_format == "json")
+
+    async def show() -> int:
+        manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS))
+        await manager.load_all()
+        print(models_table(manager))
+        await manager.stop()
+        return 1 if manager.failures() else 0
+
+    return _run(show())
+
+
+def _run(work: Coroutine[None, None, int]) -> int:
+    """Run ``work`` on uvloop, or on asyncio's own loop where uvloop does not exist (Windows)."""
+    if sys.platform == "win32":
+        return asyncio.run(work)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _version(parsed: argparse.Namespace) -> int:  # noqa: ARG001
+    _require_runtime()
+    from ortolan.execution.session import RUNTIME_VERSION, available_providers
+
+    print(f"ortolan {__version__}")
+    print(f"onnxruntime {RUNTIME_VERSION} ({', '.join(available_providers())})")
+    return 0

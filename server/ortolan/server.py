@@ -1,0 +1,222 @@
+"""The process: build the parts, start, become ready, drain, stop."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from ortolan.core.inference_core import InferenceCore
+from ortolan.core.model_loader import LoadingOptions
+from ortolan.core.model_manager import ModelManager
+from ortolan.errors import StartupError
+from ortolan.execution import session
+from ortolan.execution.devices import take_inventory
+from ortolan.frontends.grpc.server import GrpcServer
+from ortolan.frontends.metrics import metrics_app
+from ortolan.frontends.rest.app import RestApp
+from ortolan.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class HttpServer(uvicorn.Server):
+    """Uvicorn on a socket of ours, which leaves the process' signals alone."""
+
+    def __init__(self, app: Any, address: str, port: int, flag: str, grace_s: float) -> None:
+        """Bind ``address``:``port`` (0 picks a free port). Raises StartupError naming ``flag`` when it is taken."""
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            server_header=False,
+            log_config=None,
+            timeout_graceful_shutdown=max(1, int(grace_s)),
+            backlog=2048,
+        )
+        super().__init__(config)
+        self._socket = _bind(address, port, flag)
+        self.port: int = self._socket.getsockname()[1]
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def listen(self) -> None:
+        await self.serve([self._socket])
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The open doors; None for one that the operator closed."""
+
+    http: HttpServer | None
+    metrics: HttpServer | None
+    grpc: GrpcServer | None
+
+
+class Server:
+    """One process of Ortolan."""
+
+    def __init__(self, settings: Settings, visible_gpus: str | None, announce: Callable[["Server"], None]) -> None:
+        """Build what needs no port; ``announce`` is called once the models are loaded and every door is open."""
+        self.settings = settings
+        self._announce = announce
+        self.manager = model_manager(settings, visible_gpus)
+        self.core = InferenceCore(
+            self.manager, settings.id, settings.model_control_mode == "explicit", settings.strict_readiness
+        )
+        self._stopping: asyncio.Event = asyncio.Event()
+        self._drain_delay_s = 0.0
+        self.listeners: Listeners
+
+    async def run(self) -> int:
+        """Serve until a signal comes; the process' exit code. Raises StartupError when a port is taken."""
+        self.listeners = self._open()
+        self._watch_signals()
+        tasks = [asyncio.create_task(http.listen()) for http in (self.listeners.http, self.listeners.metrics) if http]
+        if self.listeners.grpc:
+            await self.listeners.grpc.start()
+        try:
+            if not await self._load_models():
+                return 1
+            await self._serve_until_stopped()
+        finally:
+            await self._close(tasks)
+        return 0
+
+    def _open(self) -> Listeners:
+        s = self.settings
+        http = metrics = grpc = None
+        if s.allow_http:
+            app = RestApp(self.core, s.http_max_input_size)
+            http = HttpServer(app, s.http_address, s.http_port, "--http-port", s.exit_timeout_secs)
+        if s.allow_metrics:
+            metrics = HttpServer(metrics_app(self.core), s.metrics_host, s.metrics_port, "--metrics-port", 1)
+        if s.allow_grpc:
+            grpc = GrpcServer(self.core, s.grpc_address, s.grpc_port, s.http_max_input_size)
+        return Listeners(http, metrics, grpc)
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, delay_s in ((signal.SIGTERM, self.settings.drain_delay_secs), (signal.SIGINT, 0.0)):
+            if sys.platform == "win32":
+                signal.signal(number, lambda *_, d=delay_s: loop.call_soon_threadsafe(self._stop_after, d))
+            else:
+                loop.add_signal_handler(number, self._stop_after, delay_s)
+
+    def _stop_after(self, delay_s: float) -> None:
+        """On a signal: be not ready at once; a second signal ends the waiting."""
+        if self.core.draining:
+            self._drain_delay_s = 0.0
+        else:
+            self._drain_delay_s = delay_s
+            self.core.set_draining()
+        self._stopping.set()
+
+    async def _load_models(self) -> bool:
+        """Load what is to be served at the start. False when something failed and the operator wants an exit then."""
+        names = self._startup_names()
+        await self.manager.load_all(names)
+        failures = self.manager.failures()
+        if failures and self.settings.exit_on_error:
+            for name, reasons in failures.items():
+                _log.error("model '%s' cannot be served: %s", name, "; ".join(reasons))
+            _log.error("exiting because a model failed to load; --exit-on-error=false serves the others all the same")
+            return False
+        self.core.set_started()
+        return True
+
+    def _startup_names(self) -> tuple[str, ...] | None:
+        if self.settings.model_control_mode != "explicit" or self.settings.load_model == ("*",):
+            return None
+        return self.settings.load_model
+
+    async def _serve_until_stopped(self) -> None:
+        self._announce(self)
+        polling = None
+        if self.settings.model_control_mode == "poll":
+            polling = asyncio.create_task(self._poll())
+        await self._stopping.wait()
+        if polling:
+            polling.cancel()
+        await self._drain_delay()
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.repository_poll_secs)
+            try:
+                await self.manager.poll()
+            except StartupError as error:
+                # The repository may come back; until then what is loaded goes on.
+                _log.error("cannot look at the model repository: %s", error)
+
+    async def _drain_delay(self) -> None:
+        """Answer on, not ready, until balancers have had time to notice; a second signal ends it."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._drain_delay_s
+        while self._drain_delay_s and (left := end - loop.time()) > 0:
+            self._stopping.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), left)
+
+    async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Finish what is in flight, within the grace period, and let go of everything."""
+        grace_s = self.settings.exit_timeout_secs
+        servers = [http for http in (self.listeners.http, self.listeners.metrics) if http]
+        for http in servers:
+            http.should_exit = True
+        closing = [self.listeners.grpc.stop(grace_s)] if self.listeners.grpc else []
+        await asyncio.gather(*closing, *tasks)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.manager.stop(), grace_s)
+
+
+def model_manager(settings: Settings, visible_gpus: str | None) -> ModelManager:
+    """The manager of the models that ``settings`` name; ``visible_gpus`` is CUDA_VISIBLE_DEVICES."""
+    providers = session.available_providers()
+    inventory = take_inventory(providers, visible_gpus, settings.device)
+    if inventory.usable_gpus:
+        session.preload_gpu_libraries()
+    options = LoadingOptions(
+        inventory=inventory,
+        device=settings.device,
+        default_max_batch_size=settings.default_max_batch_size,
+        complete_configs=not settings.disable_auto_complete_config,
+        intra_op_threads=settings.intra_op_threads,
+        allow_fallback=settings.fallback == "allow",
+    )
+    return ModelManager(
+        settings.model_repository,
+        options,
+        settings.max_queue_size,
+        settings.model_load_thread_count,
+        settings.model_name,
+        settings.model_config_name,
+    )
+
+
+def _bind(address: str, port: int, flag: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address, port))
+        # Listening is what fails when another process has the port in spite of SO_REUSEADDR.
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        raise StartupError(
+            f"cannot listen on {address}:{port}: {error.strerror}. Choose another with {flag}, or 0 for a free one."
+        ) from None
+    bound.setblocking(False)
+    return bound

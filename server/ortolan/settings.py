@@ -1,0 +1,155 @@
+"""What the operator chose: one frozen object, checked once.
+
+Every field is a flag (``http_port`` → ``--http-port``) and an environment variable (``ORTOLAN_HTTP_PORT``); flags beat
+the environment. Names and defaults are tritonserver's where it has the flag, but for the addresses: this server listens
+on 127.0.0.1 unless told otherwise.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ortolan.errors import StartupError
+
+ENVIRONMENT_PREFIX = "ORTOLAN_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class Settings(BaseModel):
+    """Valid by existing. Durations are seconds, sizes are bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_repository: tuple[Path, ...] = Field(
+        (), description="A model repository, one model's directory, or a .onnx file. May be given several times."
+    )
+    model_name: str = Field(
+        "", description="The name to serve a single model under, instead of its file's or directory's."
+    )
+    model_control_mode: Literal["none", "poll", "explicit"] = Field(
+        "none",
+        description="none: load all at start; poll: follow the repository; explicit: load and unload by the API.",
+    )
+    load_model: tuple[str, ...] = Field(
+        (), description="A model to load at start in explicit mode; * for all. May be given several times."
+    )
+    repository_poll_secs: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        15.0, description="How often poll mode looks at the repository."
+    )
+    disable_auto_complete_config: bool = Field(False, description="Refuse models whose config.pbtxt is not complete.")
+    model_config_name: str = Field("", description="Use configs/NAME.pbtxt of each model that has it.")
+    default_max_batch_size: Annotated[int, Field(ge=0, le=65_536)] = Field(
+        4, description="The batch size of models that can batch and do not say how far."
+    )
+    strict_readiness: bool = Field(True, description="Ready only while every model is ready.")
+    exit_on_error: bool = Field(True, description="Exit when a model cannot be loaded at start.")
+    exit_timeout_secs: Seconds = Field(30.0, description="How long requests that are running may take when stopping.")
+    drain_delay_secs: Seconds = Field(
+        5.0, description="How long to keep answering, not ready, after SIGTERM, so that balancers can turn away."
+    )
+    model_load_thread_count: Annotated[int, Field(ge=1, le=256)] = Field(4, description="Models loaded at once.")
+
+    device: Literal[
+        "auto", "cpu", "cuda", "tensorrt", "migraphx", "rocm", "directml", "openvino", "coreml", "xnnpack"
+    ] = Field("auto", description="Where models run that do not say it themselves; auto: a GPU if there is one.")
+    intra_op_threads: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Threads that compute one request, for models that do not say it themselves."
+    )
+    fallback: Literal["forbid", "allow"] = Field(
+        "forbid", description="Whether models may run on the CPU when the provider they ask for does not come up."
+    )
+    max_queue_size: Annotated[int, Field(ge=1)] = Field(
+        4096, description="Requests that may wait for one model version; more are refused with 503."
+    )
+
+    id: str = Field("ortolan", description="The server's name in its metadata.")
+    allow_http: bool = Field(True, description="Listen for HTTP.")
+    http_address: str = Field("127.0.0.1", description="The address to listen on for HTTP.")
+    http_port: Port = Field(8000, description="The port to listen on for HTTP; 0 picks a free one.")
+    http_max_input_size: Annotated[int, Field(ge=1)] = Field(
+        64 << 20, description="The largest request in bytes, over HTTP and gRPC."
+    )
+    allow_grpc: bool = Field(True, description="Listen for gRPC.")
+    grpc_address: str = Field("127.0.0.1", description="The address to listen on for gRPC.")
+    grpc_port: Port = Field(8001, description="The port to listen on for gRPC; 0 picks a free one.")
+    allow_metrics: bool = Field(True, description="Listen for Prometheus.")
+    metrics_address: str = Field(
+        "", description="The address to listen on for Prometheus; the HTTP address if not given."
+    )
+    metrics_port: Port = Field(8002, description="The port to listen on for Prometheus; 0 picks a free one.")
+
+    log_verbose: Annotated[int, Field(ge=0)] = Field(0, description="1 and more: more log lines.")
+    log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
+
+    @field_validator("model_repository", "load_model", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        """One text, as the environment has it, stands for a list parted by commas."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_blanks(cls, value: object) -> object:
+        return value.strip() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.load_model and self.model_control_mode != "explicit":
+            raise ValueError("--load-model needs --model-control-mode=explicit")
+        if "*" in self.load_model and len(self.load_model) > 1:
+            raise ValueError("--load-model=* must be the only --load-model")
+        if not (self.allow_http or self.allow_grpc):
+            raise ValueError("at least one of --allow-http and --allow-grpc must be true")
+        return self
+
+    @property
+    def metrics_host(self) -> str:
+        return self.metrics_address or self.http_address
+
+
+def flag_of(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
+    """The settings from flags (by field name) and environment. Raises StartupError naming each wrong one."""
+    values: dict[str, object] = {}
+    for name, text in environment.items():
+        field = name[len(ENVIRONMENT_PREFIX) :].lower() if name.startswith(ENVIRONMENT_PREFIX) else ""
+        if field in Settings.model_fields and text:
+            values[field] = text
+    values.update(flags)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise StartupError("; ".join(_explained(problem) for problem in error.errors())) from None
+
+
+def likely_misspelt(environment: Mapping[str, str]) -> list[str]:
+    """One sentence for each ``ORTOLAN_*`` variable that is nearly one of ours.
+
+    Others are left alone: Kubernetes sets ``ORTOLAN_PORT`` and the like in every pod beside a service called ortolan.
+    """
+    known = [ENVIRONMENT_PREFIX + field.upper() for field in Settings.model_fields]
+    sentences: list[str] = []
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+            sentences += [f"the environment variable {name} has no effect; did you mean {n}?" for n in nearest]
+    return sentences
+
+
+def _explained(problem: Mapping[str, object]) -> str:
+    location = problem["loc"]
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not isinstance(location, tuple) or not location:
+        return message
+    field = str(location[0])
+    return f"{flag_of(field)} ({ENVIRONMENT_PREFIX}{field.upper()}): {message}, got {str(problem['input'])!r}"

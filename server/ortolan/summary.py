@@ -1,0 +1,81 @@
+"""What a person is told at start: models, versions, devices, threads, addresses, and one request to try."""
+
+import json
+
+from ortolan import __version__
+from ortolan.core.model_manager import ModelManager
+from ortolan.core.model_version import ModelVersion
+from ortolan.execution.session import RUNTIME_VERSION
+from ortolan.inference.example_request import example_request, value_count
+from ortolan.server import Server
+
+_EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
+
+
+def summary(server: Server) -> str:
+    """The text printed when the server has started."""
+    lines = [f"Ortolan {__version__} on ONNX Runtime {RUNTIME_VERSION}", "", models_table(server.manager), ""]
+    lines += _addresses(server)
+    example = _example(server)
+    if example:
+        lines += ["", "Try it:", f"  {example}"]
+    return "\n".join(lines)
+
+
+def models_table(manager: ModelManager) -> str:
+    """One line for each version that is served, and one for each model that is not, with the reason."""
+    rows = [_row(version) for version in manager.serving()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)] if rows else []
+    lines = ["  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+    for name, reasons in manager.failures().items():
+        lines += [f"  {name}  NOT SERVED: {reason}" for reason in reasons]
+    return "\n".join(lines) or "  no models: the model repository is empty"
+
+
+def _row(version: ModelVersion) -> tuple[str, str, str]:
+    devices = version.loaded.devices
+    place = ", ".join(f"{devices.count(device)} on {device}" for device in dict.fromkeys(devices))
+    threads = version.loaded.intra_op_threads
+    size = version.signature.max_batch_size
+    batches = "one request at a time"
+    if size and version.config.dynamic_batching is not None:
+        batches = f"batches of up to {size} rows"
+    elif size:
+        batches = f"one request of up to {size} rows at a time"
+    instances = "instance" if len(devices) == 1 else "instances"
+    detail = f"{instances}: {place}, {threads} thread{'' if threads == 1 else 's'} each; {batches}"
+    return version.name, f"version {version.number}", detail
+
+
+def _addresses(server: Server) -> list[str]:
+    listeners, settings = server.listeners, server.settings
+    lines: list[str] = []
+    if listeners.http:
+        address = _address(settings.http_address, listeners.http.port)
+        lines.append(f"  HTTP     {address}  (documentation: http://{_reachable(address)}/docs)")
+    if listeners.grpc:
+        lines.append(f"  gRPC     {_address(settings.grpc_address, listeners.grpc.port)}")
+    if listeners.metrics:
+        lines.append(f"  metrics  {_address(settings.metrics_host, listeners.metrics.port)}/metrics")
+    return lines
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reachable(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"127.0.0.1:{port}" if host.strip("[]") in _EVERY_ADDRESS else address
+
+
+def _example(server: Server) -> str:
+    """A curl line for the model whose example is shortest; empty where there is none."""
+    http = server.listeners.http
+    versions = sorted(server.manager.serving(), key=lambda version: value_count(version.signature))
+    if http is None or not versions:
+        return ""
+    address = _reachable(_address(server.settings.http_address, http.port))
+    body = json.dumps(example_request(versions[0].signature), separators=(",", ":"))
+    quoted = body.replace("'", "'\\''")
+    return f"curl -s http://{address}/v2/models/{versions[0].name}/infer -d '{quoted}'"
