@@ -1,0 +1,173 @@
+"""What the configuration file leaves out, from the graph's inputs and outputs. Pure.
+
+Triton's rules, in Triton's order, but for two points where people trip: the graph's order of inputs and outputs is
+kept, and tensors that are declared with their whole shapes mean a model without a batch dimension.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ortolan.errors import InvalidArgument
+from ortolan.inference.tensor_spec import TensorSpec
+from ortolan.repository.config_support import BACKEND, PLATFORM
+from ortolan.repository.config_validation import validate
+from ortolan.repository.graph_agreement import check_agreement, open_sizes, shape_text, usable_inputs
+from ortolan.repository.graph_signature import GraphSignature, GraphTensor
+from ortolan.repository.model_config import (
+    DynamicBatching,
+    InstanceGroup,
+    InstanceKind,
+    ModelConfig,
+    asks_for_own_batches,
+)
+from ortolan.repository.model_directory import DEFAULT_MODEL_FILENAME
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionDefaults:
+    """What the server chooses where neither file nor graph does. ``gpus`` are the devices that instances may use."""
+
+    max_batch_size: int = 4
+    cpu_instances: int = 1
+    gpus: tuple[int, ...] = ()
+
+
+def default_config(name: str) -> ModelConfig:
+    """The configuration of a model without a file."""
+    return ModelConfig(name=name, platform=PLATFORM, backend=BACKEND, default_model_filename=DEFAULT_MODEL_FILENAME)
+
+
+def complete(config: ModelConfig, graph: GraphSignature, defaults: CompletionDefaults) -> ModelConfig:
+    """``config`` with nothing left open, checked against ``graph``.
+
+    Instance groups come out as ``CPU`` or ``GPU`` with a name and a count of 1 or more. Raises InvalidArgument when
+    the configuration does not fit the graph, or asks for GPUs that are not in ``defaults``.
+    """
+    named = replace(
+        config,
+        platform=config.platform or PLATFORM,
+        backend=config.backend or BACKEND,
+        default_model_filename=config.default_model_filename or DEFAULT_MODEL_FILENAME,
+    )
+    filled = named if named.inputs and named.outputs else _filled_from(graph, named, defaults)
+    complete = complete_instance_groups(replace(filled, dynamic_batching=_with_preferred_sizes(filled)), defaults)
+    validate(complete)
+    check_agreement(complete, graph)
+    return complete
+
+
+def complete_instance_groups(config: ModelConfig, defaults: CompletionDefaults) -> ModelConfig:
+    """``config`` with its instance groups decided, which needs no graph: a session is made before there is one.
+
+    Raises InvalidArgument when the configuration asks for GPUs that are not in ``defaults``.
+    """
+    return replace(config, instance_groups=_placed_groups(config, defaults))
+
+
+def _filled_from(graph: GraphSignature, config: ModelConfig, defaults: CompletionDefaults) -> ModelConfig:
+    max_batch_size = _batch_size(graph, config, defaults)
+    batching = max_batch_size > 0
+    dynamic_batching = config.dynamic_batching
+    if dynamic_batching is None and max_batch_size > 1:
+        dynamic_batching = DynamicBatching()
+    return replace(
+        config,
+        max_batch_size=max_batch_size,
+        dynamic_batching=dynamic_batching,
+        inputs=config.inputs or _specs(usable_inputs(graph, batching), batching),
+        outputs=config.outputs or _specs(graph.outputs, batching),
+        completed=True,
+    )
+
+
+def _batch_size(graph: GraphSignature, config: ModelConfig, defaults: CompletionDefaults) -> int:
+    unbatchable = _unbatchable(graph)
+    if not unbatchable:
+        # A file cannot tell 0 from absent, but shapes with the batch dimension written out mean 0.
+        return config.max_batch_size or (0 if _declares_whole_shapes(config, graph) else defaults.max_batch_size)
+    if config.max_batch_size:
+        reason = (
+            f"'{unbatchable[0].name}' has the shape {shape_text(unbatchable[0].shape)}, whose first dimension is not "
+            "dynamic"
+            if graph.inputs
+            else "it has no inputs"
+        )
+        raise InvalidArgument(
+            f"autofill failed for model '{config.name}': model does not support batching while non-zero max_batch_size "
+            f"is specified: {reason}. Set max_batch_size: 0, or export the model with a dynamic first dimension."
+        )
+    return 0
+
+
+def _unbatchable(graph: GraphSignature) -> tuple[GraphTensor, ...]:
+    """The tensors because of which the model has no batch dimension; empty when it has one.
+
+    Inputs with a default of their own do not count: a batching model is served without them.
+    """
+    inputs = usable_inputs(graph, batching=True)
+    if not inputs:
+        return graph.outputs
+    return tuple(tensor for tensor in (*inputs, *graph.outputs) if tensor.shape[:1] != (-1,))
+
+
+def _declares_whole_shapes(config: ModelConfig, graph: GraphSignature) -> bool:
+    ranks = {tensor.name: len(tensor.shape) for tensor in (*graph.inputs, *graph.outputs)}
+    return any(
+        len(spec.graph_shape(batching=False)) == ranks.get(spec.name) for spec in (*config.inputs, *config.outputs)
+    )
+
+
+def _specs(tensors: Iterable[GraphTensor], batching: bool) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(tensor, batching) for tensor in tensors)
+
+
+def _spec(tensor: GraphTensor, batching: bool) -> TensorSpec:
+    sizes = open_sizes(tensor)[1:] if batching else open_sizes(tensor)
+    # A configuration cannot declare a scalar, so one element stands for it.
+    return TensorSpec(
+        name=tensor.name,
+        datatype=tensor.datatype,
+        dims=sizes or (1,),
+        optional=tensor.optional,
+        reshape=None if sizes else (),
+    )
+
+
+def _with_preferred_sizes(config: ModelConfig) -> DynamicBatching | None:
+    """Without preferred sizes Triton prints the largest batch as the one preferred; it asks for nothing."""
+    batching = config.dynamic_batching
+    if batching is None:
+        return None
+    sizes = batching.preferred_batch_sizes
+    if config.max_batch_size == 0:
+        if sizes:
+            raise InvalidArgument(
+                f"model '{config.name}': dynamic_batching.preferred_batch_size {shape_text(sizes)} needs a batch "
+                "dimension: set max_batch_size, or leave the preferred sizes out"
+            )
+        return batching
+    preferred = sizes or (config.max_batch_size,)
+    explicit = asks_for_own_batches(preferred, batching.max_queue_delay_us, config.max_batch_size)
+    return replace(batching, preferred_batch_sizes=preferred, explicit=explicit)
+
+
+def _placed_groups(config: ModelConfig, defaults: CompletionDefaults) -> tuple[InstanceGroup, ...]:
+    groups = config.instance_groups or (InstanceGroup(name=config.name),)
+    return tuple(_placed(group, f"{config.name}_{index}", config, defaults) for index, group in enumerate(groups))
+
+
+def _placed(group: InstanceGroup, name: str, config: ModelConfig, defaults: CompletionDefaults) -> InstanceGroup:
+    name = group.name or name
+    # ONNX Runtime places nothing by itself, so KIND_MODEL is ours to decide as well.
+    decided_here = group.kind in (InstanceKind.AUTO, InstanceKind.MODEL)
+    if group.kind is InstanceKind.CPU or (decided_here and not defaults.gpus):
+        return InstanceGroup(name, InstanceKind.CPU, group.count or defaults.cpu_instances)
+    missing = [gpu for gpu in group.gpus if gpu not in defaults.gpus]
+    if missing or not defaults.gpus:
+        there = f"available are GPUs {shape_text(defaults.gpus)}" if defaults.gpus else "this server has no GPU"
+        asked = f"GPU {missing[0]}" if missing else "GPUs"
+        raise InvalidArgument(
+            f"instance group '{name}' of model '{config.name}' asks for {asked}, but {there}: change gpus, or write "
+            "kind: KIND_CPU"
+        )
+    return InstanceGroup(name, InstanceKind.GPU, group.count or 1, group.gpus or defaults.gpus)

@@ -1,0 +1,173 @@
+"""Walk the model repository's roots into model and version entries.
+
+A root is a repository as Triton has it, where each sub-directory is a model; or one model's own directory; or a bare
+``.onnx`` file; or a directory with loose ``.onnx`` files, each of which is a model. Reads names, sizes and times, and
+no file's content.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from ortolan.errors import StartupError
+from ortolan.repository.file_names import stays_inside
+from ortolan.repository.model_directory import (
+    DEFAULT_MODEL_FILENAME,
+    ModelEntry,
+    VersionEntry,
+    find_config,
+    holds_model_file,
+    is_version_name,
+    model_file,
+    read_loose_model,
+    read_model_directory,
+    visible_entries,
+)
+
+__all__ = ["ModelEntry", "RepositoryListing", "VersionEntry", "model_file", "walk"]
+
+_SEVERAL_REPOSITORIES = "model appears in two or more repositories"
+_FILE_AND_DIRECTORY = "model appears twice in the repository: rename or remove one of the two"
+# Made by ext4 at the top of every volume; never a model.
+_NEVER_MODELS = frozenset({"lost+found"})
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryListing:
+    """What one walk found, models in name order. ``warnings`` are for the operator and may name paths."""
+
+    models: Mapping[str, ModelEntry]
+    warnings: tuple[str, ...] = ()
+
+
+def walk(roots: Sequence[Path], model_name: str = "", config_name: str = "") -> RepositoryListing:
+    """Everything that the roots hold now.
+
+    ``model_name`` names the model of a root that is one model; ``config_name`` prefers ``configs/<config_name>.pbtxt``
+    to ``config.pbtxt``. Raises StartupError when a root is not there or can be no model repository.
+    """
+    if config_name and (not stays_inside(config_name) or "/" in config_name):
+        raise StartupError(f"the model configuration's name '{config_name}' must be a plain file name without .pbtxt")
+    found: list[ModelEntry] = []
+    warnings: list[str] = []
+    for root in _distinct(roots):
+        entries, notes = _read_root(root, model_name, config_name)
+        found += entries
+        warnings += notes
+    warnings += [f"model '{entry.name}': {reason}, ignored" for entry in found for reason in entry.ignored]
+    return RepositoryListing(_by_name(found), tuple(warnings))
+
+
+def _distinct(roots: Sequence[Path]) -> list[Path]:
+    """The roots as absolute paths, each directory once. Symbolic links stay: their targets may be swapped later."""
+    return list({path.resolve(): Path(os.path.abspath(path)) for path in roots}.values())
+
+
+def _read_root(root: Path, model_name: str, config_name: str) -> tuple[list[ModelEntry], list[str]]:
+    if not root.exists():
+        raise StartupError(f"the model repository '{root}' does not exist: create it, or name another")
+    if root.is_file() and root.suffix == ".onnx":
+        return [read_loose_model(root, model_name or root.stem, root)], []
+    if not root.is_dir():
+        raise StartupError(f"the model repository '{root}' is neither a directory nor an .onnx file")
+    try:
+        return _read_root_directory(root, model_name, config_name)
+    except OSError as error:
+        raise StartupError(f"the model repository '{root}' cannot be read: {error.strerror}") from error
+
+
+def _read_root_directory(root: Path, model_name: str, config_name: str) -> tuple[list[ModelEntry], list[str]]:
+    if _is_one_model(root, config_name):
+        return [_read_one_model(root, model_name or _own_name(root), config_name)], []
+    entries, warnings = _read_repository(root, config_name)
+    if model_name:
+        warnings.append(f"the name '{model_name}' is not used: '{root}' is a repository, whose models have their own")
+    if not entries:
+        warnings.append(f"the model repository '{root}' is empty: nothing is served until a model is put into it")
+    return entries, warnings
+
+
+def _is_one_model(root: Path, config_name: str) -> bool:
+    """Whether ``root`` is itself a model: it looks like one, and nothing in it does."""
+    directories = [path for path in visible_entries(root) if path.is_dir() and path.suffix != ".onnx"]
+    if any(_has_config_or_versions(path, config_name) for path in directories):
+        return False
+    loose = [path.name for path in visible_entries(root) if path.suffix == ".onnx"]
+    return _has_config_or_versions(root, config_name) or loose == [DEFAULT_MODEL_FILENAME]
+
+
+def _own_name(root: Path) -> str:
+    """What a directory that is one model is called; ``digits.onnx`` may be a directory as well."""
+    return (root.stem if root.suffix == ".onnx" else root.name) or "model"
+
+
+def _has_config_or_versions(directory: Path, config_name: str) -> bool:
+    try:
+        if find_config(directory, config_name) is not None:
+            return True
+        return any(
+            is_version_name(path.name) and path.is_dir() and holds_model_file(path)
+            for path in visible_entries(directory)
+        )
+    except OSError:
+        return False  # Whoever reads it as a model reports that.
+
+
+def _read_one_model(root: Path, name: str, config_name: str) -> ModelEntry:
+    if _has_config_or_versions(root, config_name):
+        return read_model_directory(root, name, root, config_name)
+    # Only model.onnx marks the directory as a model's: whatever else is there is none of our business.
+    return read_loose_model(root / DEFAULT_MODEL_FILENAME, name, root)
+
+
+def _read_repository(root: Path, config_name: str) -> tuple[list[ModelEntry], list[str]]:
+    entries: list[ModelEntry] = []
+    warnings: list[str] = []
+    for path in sorted(visible_entries(root), key=lambda entry: entry.name):
+        if path.name in _NEVER_MODELS:
+            continue
+        if not _is_utf8(path.name):
+            warnings.append(f"{path.name!a} in '{root}' is ignored: its name is not UTF-8")
+        elif path.suffix == ".onnx" and path.stem:
+            entries.append(read_loose_model(path, path.stem, root))
+        elif path.is_dir() and _may_be_model(path):
+            entries.append(read_model_directory(path, path.name, root, config_name))
+        elif path.is_dir():
+            warnings.append(f"'{path.name}' in '{root}' is ignored: there is no model in it")
+    return entries, warnings
+
+
+def _may_be_model(directory: Path) -> bool:
+    """Whether anything in a repository's sub-directory says that a model is meant: if so, what is wrong is reported."""
+    try:
+        entries = list(visible_entries(directory))
+        names = {path.name for path in entries}
+        if "config.pbtxt" in names or "configs" in names or any(name.isdigit() for name in names):
+            return True
+        if any(path.suffix == ".onnx" for path in entries):
+            return True
+        return any(holds_model_file(path) for path in entries if path.is_dir())
+    except OSError:
+        return True
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _by_name(found: Sequence[ModelEntry]) -> Mapping[str, ModelEntry]:
+    models: dict[str, ModelEntry] = {}
+    for entry in sorted(found, key=lambda entry: entry.name):
+        first = models.get(entry.name)
+        if first is None:
+            models[entry.name] = entry
+        else:
+            problem = _FILE_AND_DIRECTORY if first.repository == entry.repository else _SEVERAL_REPOSITORIES
+            models[entry.name] = replace(first, problem=problem)
+    return MappingProxyType(models)

@@ -1,0 +1,163 @@
+"""The model configuration in our words: frozen, and valid by existing.
+
+``config_file`` reads it from ``config.pbtxt`` and renders it back; ``config_completion`` fills what the file leaves
+out. The words are Triton's (``model_config.proto``).
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class LatestVersions:
+    """Serve the ``count`` versions with the highest numbers."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AllVersions:
+    """Serve every version there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecificVersions:
+    """Serve these versions, where they are there."""
+
+    numbers: tuple[int, ...]
+
+
+VersionPolicy = LatestVersions | AllVersions | SpecificVersions
+
+
+class InstanceKind(enum.Enum):
+    """Where the instances of a group go; the values are Triton's numbers."""
+
+    AUTO = 0
+    GPU = 1
+    CPU = 2
+    MODEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """``count`` instances on the CPU, or ``count`` on each GPU of ``gpus``. A count of 0 is not decided yet."""
+
+    name: str = ""
+    kind: InstanceKind = InstanceKind.AUTO
+    count: int = 0
+    gpus: tuple[int, ...] = ()
+
+
+class TimeoutAction(enum.Enum):
+    """What happens to a request whose time runs out in the queue; the values are Triton's numbers."""
+
+    REJECT = 0
+    DELAY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """How one priority level queues; 0 means no limit."""
+
+    timeout_action: TimeoutAction = TimeoutAction.REJECT
+    default_timeout_us: int = 0
+    allow_timeout_override: bool = False
+    max_queue_size: int = 0
+
+
+def asks_for_own_batches(preferred_batch_sizes: tuple[int, ...], max_queue_delay_us: int, max_batch_size: int) -> bool:
+    """Whether sizes or a delay are asked for; ``[max_batch_size]`` alone is what Triton prints where neither is."""
+    return preferred_batch_sizes not in ((), (max_batch_size,)) or max_queue_delay_us > 0
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicBatching:
+    """The ``dynamic_batching`` block. ``explicit`` is whether the file asks for sizes or a delay of its own."""
+
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_us: int = 0
+    preserve_ordering: bool = False
+    priority_levels: int = 0
+    default_priority_level: int = 0
+    default_queue_policy: QueuePolicy = QueuePolicy()
+    priority_queue_policies: Mapping[int, QueuePolicy] = field(default_factory=dict)
+    explicit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """An execution accelerator: ``tensorrt``, ``cuda``, ``openvino``, …, with its parameters."""
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Optimization:
+    """The ``optimization`` block, as far as ONNX Runtime has a use for it."""
+
+    graph_level: int = 0
+    gpu_accelerators: tuple[Accelerator, ...] = ()
+    cpu_accelerators: tuple[Accelerator, ...] = ()
+
+
+class WarmupData(enum.Enum):
+    """What a warm-up input is filled with."""
+
+    ZERO = "zero"
+    RANDOM = "random"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupInput:
+    """One input of a warm-up sample; ``file`` is the name of a file in the model's ``warmup`` directory."""
+
+    spec: TensorSpec
+    data: WarmupData
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupSample:
+    """Requests that run on every instance before the version is ready."""
+
+    name: str
+    batch_size: int
+    count: int
+    inputs: tuple[WarmupInput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The configuration of one model."""
+
+    name: str
+    platform: str = ""
+    backend: str = ""
+    max_batch_size: int = 0
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    version_policy: VersionPolicy = LatestVersions()
+    instance_groups: tuple[InstanceGroup, ...] = ()
+    dynamic_batching: DynamicBatching | None = None
+    default_model_filename: str = ""
+    metric_tags: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    optimization: Optimization = Optimization()
+    warmup: tuple[WarmupSample, ...] = ()
+    op_library_filenames: tuple[str, ...] = ()
+    completed: bool = False
+    """Whether inputs, outputs or the batch size came from the graph instead of a file."""
+    warnings: tuple[str, ...] = ()
+    """What the file asks for and this server does not do, by field name; told to the operator at load."""
+    declared: bytes = b""
+    """The serialised ``ModelConfig`` message as the file has it, so that fields we only pass on are shown back."""
+
+    @property
+    def signature(self) -> ModelSignature:
+        return ModelSignature(self.name, self.max_batch_size, self.inputs, self.outputs)
