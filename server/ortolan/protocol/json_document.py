@@ -1,0 +1,114 @@
+"""JSON text from a client → Python values, strictly: what is not a document of numbers we can keep is refused.
+
+orjson reads the text. Only for a text that it refuses and in which NaN or Infinity occurs does the standard library
+read it again, because Triton and its clients write those tokens; everything else it reads to the same values.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import orjson
+
+from ortolan.errors import InvalidArgument
+from ortolan.protocol.json_fields import shown, wrong_type
+
+MAX_DEPTH = 100
+
+# Half of MAX_DEPTH: neither of two kinds of bracket may be deeper than this without a closer look.
+_MAX_RARE_BYTES = 50
+_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
+# Possessive, and content with a string that never ends, so that no text whatever makes it look twice at a byte.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
+
+
+def parse_object(text: bytes) -> Mapping[str, object]:
+    """The JSON object in ``text``; the last of duplicate keys wins. Integers beyond 64 bits become floats.
+
+    Raises InvalidArgument, saying where, for anything else: other JSON values, broken JSON or UTF-8, nesting deeper
+    than ``MAX_DEPTH``, numbers too large for a float, lone surrogates.
+    """
+    if not text:
+        raise InvalidArgument("the request has no JSON: expected an object with 'inputs', got an empty body")
+    refuse_deep_nesting(text)
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        document = _parse_with_non_finite(text, error)
+    if not isinstance(document, dict):
+        raise wrong_type("the request's JSON", "an object", document)
+    return document
+
+
+def refuse_deep_nesting(text: bytes) -> None:
+    """Raises InvalidArgument when arrays and objects stand more than ``MAX_DEPTH`` deep in ``text``."""
+    if not _occurs_often(text, b"[") and not _occurs_often(text, b"{"):
+        return
+    brackets = np.frombuffer(_STRING.sub(b"", text).translate(None, _NOT_BRACKETS), np.uint8)
+    # Of these four characters "]" and "}" are the ones with bit 2 set.
+    steps = np.where(brackets & 0x04, np.int8(-1), np.int8(1))
+    if np.cumsum(steps, dtype=np.int32).max(initial=0) > MAX_DEPTH:
+        raise InvalidArgument(f"the request's JSON is nested too deep: at most {MAX_DEPTH} levels are accepted")
+
+
+def may_hold_booleans(text: bytes) -> bool:
+    """False when neither ``true`` nor ``false`` stands in ``text``; True says nothing.
+
+    Numbers hold neither "u" nor "l", and looking for one byte is some fifty times faster than looking for a word.
+    """
+    return _may_follow(text, b"u", b"tr") or _may_follow(text, b"l", b"fa")
+
+
+def _occurs_often(text: bytes, byte: bytes) -> bool:
+    # split() finds bytes that are rare as fast as memory is read; count() looks at one byte after the other.
+    return len(text.split(byte, _MAX_RARE_BYTES)) > _MAX_RARE_BYTES
+
+
+def _may_follow(text: bytes, byte: bytes, before: bytes) -> bool:
+    at = -1
+    for _ in range(_MAX_RARE_BYTES):
+        at = text.find(byte, at + 1)
+        if at < 0:
+            return False
+        if text.endswith(before, 0, at):
+            return True
+    return True
+
+
+def _parse_with_non_finite(text: bytes, refusal: orjson.JSONDecodeError) -> object:
+    try:
+        characters = text.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"the request's JSON is not valid UTF-8 at byte {error.start}") from error
+    if "NaN" not in characters and "Infinity" not in characters:
+        raise _broken(refusal) from refusal
+    try:
+        document: object = json.loads(characters, parse_int=_integer, parse_float=_finite)
+        # The standard library lets lone surrogates pass, which no later step could write out again.
+        orjson.dumps(document)
+    except json.JSONDecodeError as error:
+        raise _broken(error) from error
+    except TypeError as error:
+        raise InvalidArgument("the request's JSON has a lone surrogate in a string, which is no character") from error
+    return document
+
+
+def _broken(error: json.JSONDecodeError) -> InvalidArgument:
+    return InvalidArgument(f"failed to parse the request's JSON: {error}")
+
+
+def _integer(digits: str) -> int | float:
+    # int() of thousands of digits is slow or refused; the longest 64-bit integer has 20 characters.
+    if len(digits) <= 20 and _INT64_MIN <= (value := int(digits)) <= _UINT64_MAX:
+        return value
+    return _finite(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise InvalidArgument(f"the request's JSON has a number too large for a float: {shown(digits)}")
+    return value
