@@ -1,6 +1,7 @@
 """``POST /v2/models/{model}[/versions/{version}]/infer``: the hot route, on plain ASGI below FastAPI."""
 
-from starlette.routing import Route
+import re
+
 from starlette.types import Receive, Scope, Send
 
 from ortolan.core.inference_core import InferenceCore
@@ -9,53 +10,47 @@ from ortolan.frontends.rest.request_body import header, read_body
 from ortolan.inference.request import InferenceRequest
 from ortolan.protocol import json_codec
 
-_JSON = b"application/json"
-_OCTETS = b"application/octet-stream"
+_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+
+
+def inference_path(scope: Scope) -> tuple[str, str] | None:
+    """The model and the version ("" for none) that an inference is sent to; None for any other request."""
+    if scope["type"] != "http" or not scope["path"].endswith("/infer"):
+        return None
+    found = _PATH.fullmatch(scope["path"])
+    return (found[1], found[2] or "") if found else None
 
 
 class InferenceEndpoint:
-    """The ASGI application behind the route; errors rise to the application's error report."""
+    """Reads, decodes, asks the core, encodes and sends; errors rise to the application's error report."""
 
     def __init__(self, core: InferenceCore, max_body_bytes: int) -> None:
         self._core = core
         self._max_body_bytes = max_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; nothing is sent before the whole answer is there."""
         encoding = header(scope, b"content-encoding")
         if encoding not in (None, "identity"):
             raise InvalidArgument(f"Content-Encoding '{encoding[:32]}' is not supported; send the body uncompressed")
         body = await read_body(scope, receive, self._max_body_bytes)
-        request = self._decode(scope, body)
+        request = self._decode(name, version, header(scope, b"inference-header-content-length"), body)
         response = await self._core.infer(request)
         encoded = json_codec.encode_response(response, request)
         await send(_start(encoded.header_length, len(encoded.body)))
         await send({"type": "http.response.body", "body": encoded.body})
 
-    def _decode(self, scope: Scope, body: bytes) -> InferenceRequest:
-        params = scope["path_params"]
-        name, version = params["model_name"], params.get("model_version", "")
-        length = header(scope, b"inference-header-content-length")
-        if json_codec.is_raw_request(length):
+    def _decode(self, name: str, version: str, header_length: str | None, body: bytes) -> InferenceRequest:
+        if json_codec.is_raw_request(header_length):
             return json_codec.decode_raw_request(name, version, body, self._core.signature(name, version))
-        return json_codec.decode_request(name, version, body, length)
+        return json_codec.decode_request(name, version, body, header_length)
 
 
 def _start(header_length: int | None, size: int) -> dict[str, object]:
     headers = [(b"content-length", b"%d" % size)]
     if header_length is None:
-        headers.append((b"content-type", _JSON))
+        headers.append((b"content-type", b"application/json"))
     else:
-        headers.append((b"content-type", _OCTETS))
+        headers.append((b"content-type", b"application/octet-stream"))
         headers.append((b"inference-header-content-length", b"%d" % header_length))
     return {"type": "http.response.start", "status": 200, "headers": headers}
-
-
-def routes(core: InferenceCore, max_body_bytes: int) -> list[Route]:
-    endpoint = InferenceEndpoint(core, max_body_bytes)
-    return [
-        Route(path, endpoint, methods=["POST"], include_in_schema=False)
-        for path in (
-            "/v2/models/{model_name}/infer",
-            "/v2/models/{model_name}/versions/{model_version}/infer",
-        )
-    ]
