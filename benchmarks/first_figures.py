@@ -20,6 +20,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+BARE_SERVER = """
+import sys, uvicorn
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+uvicorn.run(app, port=int(sys.argv[1]), http="httptools", lifespan="off", access_log=False, log_level="error")
+"""
 REQUESTS = 3000
 WARM_UP = 300
 ROW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16)
@@ -133,6 +141,27 @@ def time_to_first_prediction(model: Path) -> tuple[float, float]:
         return time.perf_counter() - start, resident_mib(process)
 
 
+@contextmanager
+def bare_uvicorn() -> Iterator[int]:
+    """The floor of any server on uvicorn: one that answers every request with two bytes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-c", BARE_SERVER, str(port)])
+    try:
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.01)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
 def show(name: str, times: list[float]) -> None:
     print(f"{name:28} p50 {statistics.median(times):8.1f} us   p99 {times[int(len(times) * 0.99)]:8.1f} us")
 
@@ -145,6 +174,8 @@ def main() -> None:
         print(f"first prediction, of 5 starts  {min(s for s, _ in starts):.2f} to {max(s for s, _ in starts):.2f} s")
         print(f"resident after it              {max(m for _, m in starts):.0f} MiB")
         show("floor: session.run", latencies_us(session_call(model)))
+        with bare_uvicorn() as port:
+            show("floor: bare uvicorn", latencies_us(http_call(port, http_request(binary=True))))
         with served(model) as (process, http, grpc):
             show("REST, binary, one client", latencies_us(http_call(http, http_request(binary=True))))
             show("REST, JSON, one client", latencies_us(http_call(http, http_request(binary=False))))

@@ -125,8 +125,7 @@ class InferenceCore:
         """The versions whose statistics are asked for; all of them for an empty name."""
         if not name:
             return list(self._manager.serving())
-        numbers = [int(version)] if version.isdecimal() else self._manager.ready_numbers(name)
-        found = [v for v in self._manager.serving() if v.name == name and v.number in numbers]
+        found = [v for v in self._manager.serving() if v.name == name and version in ("", v.number_text)]
         if found:
             return found
         if self._manager.ready_numbers(name):

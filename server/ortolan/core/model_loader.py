@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ortolan.core.model_version import LoadedModel
 from ortolan.errors import InvalidArgument
-from ortolan.execution.devices import DeviceInventory, Placement, places_of
+from ortolan.execution.devices import DeviceInventory, Placement, places_of, require_device
 from ortolan.execution.model_mending import open_session
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings, settings_of
@@ -71,6 +71,7 @@ def load_version(entry: ModelEntry, config: ModelConfig, version: VersionEntry, 
         )
     settings, unknown = settings_of(config, options.intra_op_threads)
     settings = replace(settings, allow_fallback=settings.allow_fallback or options.allow_fallback)
+    require_device(config, settings, options.inventory, options.device)
     placed = config_completion.complete_instance_groups(config, options.defaults)
     places = places_of(placed, settings, options.inventory, options.device)
     session, mendings = _open(config, version, settings, places[0])

@@ -6,7 +6,7 @@ loads and unloads of the same model follow one another while those of others go 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_version import LoadedModel, ModelVersion
 from ortolan.core.reconciler import Fingerprint, Load, PresentVersion, next_action
 from ortolan.core.version_state import VersionState, advanced
-from ortolan.errors import Internal, InvalidArgument, NotFound, OrtolanError, Unavailable
+from ortolan.errors import Internal, InvalidArgument, NotFound, OrtolanError, StartupError, Unavailable
 from ortolan.repository import changes, directory
 from ortolan.repository.directory import RepositoryListing
 from ortolan.repository.model_config import ModelConfig
@@ -28,6 +28,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 UNLOADED = "unloaded"
+_LONGEST_VERSION = 20
 
 
 @dataclass(slots=True)
@@ -63,12 +64,22 @@ class Model:
 
     @property
     def failures(self) -> list[str]:
-        """The reason of each version that should be ready and is not."""
+        """The reason of each version that is not as it should be."""
         found = [self.problem] if self.problem else []
         for number, record in sorted(self.versions.items()):
             if record.state is VersionState.UNAVAILABLE and record.reason != UNLOADED:
                 found.append(f"version {number} is at UNAVAILABLE state: {record.reason}")
+            elif record.state is VersionState.READY and record.reason:
+                found.append(f"version {number} serves what it served before: {record.reason}")
         return found
+
+    def forgive(self, wanted: Mapping[int, Fingerprint]) -> None:
+        """Let go of the complaints about versions that nobody wants, and about newer files that are gone again."""
+        for number, record in self.versions.items():
+            if record.state is VersionState.UNAVAILABLE and number not in wanted:
+                record.reason, record.failed_fingerprint = UNLOADED, None
+            elif record.state is VersionState.READY and wanted.get(number) == record.fingerprint:
+                record.reason, record.failed_fingerprint = "", None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +126,10 @@ class ModelManager:
         self._load_threads = ThreadPoolExecutor(load_threads, thread_name_prefix="load")
         self._models: dict[str, Model] = {}
         self._listing = RepositoryListing({}, ())
+        # Others look in between; what they see must not hide a change from the next poll.
+        self._followed = self._listing
         self._unloads: set[asyncio.Task[None]] = set()
+        self._loads: set[asyncio.Task[Model]] = set()
 
     # -- finding -------------------------------------------------------------------------------------------------
 
@@ -156,7 +170,8 @@ class ModelManager:
     def all_ready(self) -> bool:
         """Whether every version that should be ready is."""
         return not any(
-            model.problem or any(_is_amiss(record) for record in model.versions.values())
+            # What cannot be read now does not take away what was read before.
+            (model.problem and model.newest is None) or any(_is_amiss(record) for record in model.versions.values())
             for model in self._models.values()
         )
 
@@ -171,7 +186,7 @@ class ModelManager:
                 entries.append(IndexEntry(name, "", VersionState.UNAVAILABLE.value, model.problem))
             else:
                 entries += [
-                    IndexEntry(name, str(number), record.state.value, record.reason)
+                    IndexEntry(name, str(number), record.state.value, _reason(record, model.problem))
                     for number, record in sorted(model.versions.items())
                 ]
         return entries
@@ -179,13 +194,24 @@ class ModelManager:
     # -- changing ------------------------------------------------------------------------------------------------
 
     async def look(self) -> RepositoryListing:
-        """Walk the repository anew. Raises StartupError when one of its roots is not there."""
+        """Walk the repository anew, for a client. Raises Unavailable when one of its roots is not there any more."""
+        try:
+            return await self._look()
+        except StartupError as error:
+            _log.error("cannot look at the model repository: %s", error)
+            raise Unavailable("the model repository cannot be read now; the server's log says why") from error
+
+    async def _look(self) -> RepositoryListing:
+        """Walk the repository anew. Raises StartupError, which may name paths, when one of its roots is not there."""
         self._listing = await asyncio.to_thread(self._walk)
         return self._listing
 
     async def load_all(self, names: Iterable[str] | None = None) -> None:
-        """Load the models ``names``, or all there are; what fails says so in the index and in ``failures``."""
-        listing = await self.look()
+        """Load the models ``names``, or all there are; what fails says so in the index and in ``failures``.
+
+        Raises StartupError when a root of the repository is not there.
+        """
+        listing = self._followed = await self._look()
         for warning in listing.warnings:
             _log.warning("%s", warning)
         chosen = list(listing.models) if names is None else list(names)
@@ -197,7 +223,8 @@ class ModelManager:
         entry = listing.models.get(name)
         if entry is None:
             raise InvalidArgument(f"failed to load '{name}', failed to poll from model repository: no such model in it")
-        model = await self._settle(name, entry, forget_failures=True)
+        # A client that gives up takes nothing back: who asks again finds the model loading, or loaded.
+        model = await asyncio.shield(self._kept(self._settle(name, entry, forget_failures=True)))
         if model.failures:
             raise InvalidArgument(f"load failed for model '{name}': {'; '.join(model.failures)};\n")
 
@@ -211,9 +238,9 @@ class ModelManager:
             await self._reconcile(model, {})
 
     async def poll(self) -> None:
-        """Follow what changed on disk since the last walk."""
-        before = self._listing
-        after = await self.look()
+        """Follow what changed on disk since the last poll. Raises StartupError when a root is not there any more."""
+        before = self._followed
+        after = self._followed = await self._look()
         difference = changes.compare(before, after)
         await asyncio.gather(
             *(self._settle(name, after.models[name]) for name in (*difference.appeared, *difference.changed)),
@@ -223,6 +250,13 @@ class ModelManager:
     def failures(self) -> dict[str, list[str]]:
         """Per model that is not as it should be: why."""
         return {name: model.failures for name, model in sorted(self._models.items()) if model.failures}
+
+    def _kept(self, load: Coroutine[None, None, Model]) -> asyncio.Task[Model]:
+        """A task for ``load`` that goes on when nobody waits for it any more."""
+        task = asyncio.get_running_loop().create_task(load)
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
+        return task
 
     async def _settle(self, name: str, entry: ModelEntry | None, forget_failures: bool = False) -> Model:
         """Bring the model to what its entry on disk asks for."""
@@ -246,6 +280,7 @@ class ModelManager:
 
     async def _reconcile(self, model: Model, wanted: Mapping[int, Candidate]) -> None:
         fingerprints = {number: candidate.fingerprint for number, candidate in wanted.items()}
+        model.forgive(fingerprints)
         while action := next_action(fingerprints, _present(model)):
             if isinstance(action, Load):
                 await self._load_version(model, wanted[action.number])
@@ -335,16 +370,21 @@ class ModelManager:
 
 
 def _version_number(version: str) -> int:
-    try:
-        return int(version)
-    except ValueError:
-        raise InvalidArgument(f"a model version is a whole number, got '{version[:32]}'") from None
+    # int() alone takes signs, spaces, underscores and the digits of other scripts as well.
+    if not (version.isascii() and version.isdecimal() and len(version) <= _LONGEST_VERSION):
+        raise InvalidArgument(f"a model version is a whole number, got '{version[:32]}'")
+    return int(version)
 
 
 def _version_of(path: str) -> str:
     """The version whose directory holds ``path``; "" for a file that belongs to all."""
     first, _, rest = path.partition("/")
     return first if rest and is_version_name(first) else ""
+
+
+def _reason(record: VersionRecord, problem: str) -> str:
+    """Why the version is as it is; one that serves although its model cannot be read any more says that."""
+    return record.reason or (problem if record.state is VersionState.READY else "")
 
 
 def _is_amiss(record: VersionRecord) -> bool:

@@ -2,7 +2,8 @@
 
 Greedy: a free instance never waits and takes what has queued, in order, as far as it fits. Only where the
 configuration asks for a delay or for preferred sizes does the decision follow Triton's rules
-(``dynamic_batch_scheduler.cc``): wait, at most for the delay, until a preferred size can be formed.
+(``dynamic_batch_scheduler.cc``): wait, at most for the delay, until a preferred size can be formed, and stop before the
+largest of them would be exceeded.
 """
 
 from collections.abc import Sequence
@@ -89,10 +90,15 @@ def _fitting(waiting: Sequence[Waiting], max_rows: int) -> _Fitting:
 
 
 def _largest_preferred(waiting: Sequence[Waiting], count: int, preferred: Sequence[int]) -> int:
-    """How many requests make up the largest preferred size that can be met exactly; 0 if none."""
+    """How many requests make up the largest preferred size that can be met; 0 where more requests may do better.
+
+    Where none can be met exactly, these are the requests before the one that would exceed the largest.
+    """
     best, rows = 0, 0
-    for taken, request in enumerate(islice(waiting, count), start=1):
+    for taken, request in enumerate(islice(waiting, count) if preferred else ()):
+        if taken and not best and rows + request.rows > preferred[-1]:
+            return taken
         rows += request.rows
         if rows in preferred:
-            best = taken
+            best = taken + 1
     return best

@@ -85,7 +85,7 @@ class DeviceInventory:
 
 def take_inventory(providers: Collection[str], visible: str | None, device: str = "auto") -> DeviceInventory:
     """The inventory for ``providers`` of this build; ``visible`` is CUDA_VISIBLE_DEVICES; ``device`` may hide GPUs."""
-    gpus = () if device == "cpu" else tuple(range(count_gpus(visible)))
+    gpus = tuple(range(count_gpus(visible))) if device == "auto" or _KINDS[device].is_gpu else ()
     return DeviceInventory(tuple(providers), gpus, usable_cores())
 
 
@@ -109,18 +109,38 @@ def _cgroup_quota() -> float:
     return 0.0 if quota in ("max", "-1") else int(quota) / int(period)
 
 
-def count_gpus(visible: str | None) -> int:
-    """GPUs that the operating system shows, as far as ``visible`` (CUDA_VISIBLE_DEVICES) lets them be seen.
+def count_gpus(visible: str | None, devices: Path = Path("/dev")) -> int:
+    """GPUs that the operating system shows in ``devices``, as far as ``visible`` (CUDA_VISIBLE_DEVICES) lets us see.
 
     ONNX Runtime cannot tell: its GPU build lists CUDA as available on machines without a GPU.
     """
-    nvidia = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    amd = len(list(Path("/dev/dri").glob("renderD*"))) if Path("/dev/kfd").exists() else 0
+    nvidia = len(list(devices.glob("nvidia[0-9]*")))
+    amd = len(list(devices.glob("dri/renderD*"))) if (devices / "kfd").exists() else 0
     present = nvidia or amd
-    if visible is None or not nvidia:
-        return present
-    shown = [entry for entry in visible.split(",") if entry.strip() not in ("", "-1")]
-    return min(present, len(shown))
+    return present if visible is None or not nvidia else min(present, _shown(visible))
+
+
+def _shown(visible: str) -> int:
+    """How many devices CUDA_VISIBLE_DEVICES lists; as CUDA has it, nothing counts after an entry that is none."""
+    entries = [entry.strip() for entry in visible.split(",")]
+    return next((index for index, entry in enumerate(entries) if entry in ("", "-1")), len(entries))
+
+
+def require_device(config: ModelConfig, settings: SessionSettings, inventory: DeviceInventory, device: str) -> None:
+    """Raises InvalidArgument when ``config`` leaves its device to the operator, who asked for a GPU that is not there.
+
+    ``config`` as its file has it: once its instance groups are completed they no longer tell.
+    """
+    left_open = not config.instance_groups or any(
+        group.kind in (InstanceKind.AUTO, InstanceKind.MODEL) for group in config.instance_groups
+    )
+    wants_gpu = device != "auto" and _KINDS[device].is_gpu and left_open and not settings.execution_provider
+    if wants_gpu and not inventory.usable_gpus and not settings.allow_fallback:
+        raise InvalidArgument(
+            f"the server is to run model '{config.name}' on '{device}', but no usable GPU was found; this ONNX Runtime "
+            f"has {', '.join(inventory.providers)}. Start the server with device 'auto' or 'cpu', or with fallback "
+            "'allow'."
+        )
 
 
 def places_of(
@@ -171,9 +191,10 @@ def _providers_for(
     asked = _asked_for(config, settings, device, kind)
     if not asked and kind is InstanceKind.GPU:
         asked = [Accelerator(next(n for n in _GPU_PREFERENCE if _KINDS[n].name in inventory.providers))]
-    if any(accelerator.name == "tensorrt" for accelerator in asked):
+    names = [accelerator.name for accelerator in asked]
+    if "tensorrt" in names and "cuda" not in names and "CUDAExecutionProvider" in inventory.providers:
         # What TensorRT cannot take runs best on CUDA, not on the CPU.
-        asked = [*asked, Accelerator("cuda")] if "CUDAExecutionProvider" in inventory.providers else asked
+        asked = [*asked, Accelerator("cuda")]
     chain = [_provider(config, settings, accelerator, device_id) for accelerator in asked if accelerator.name != "cpu"]
     present = [provider for provider in chain if provider.name in inventory.providers]
     if len(present) != len(chain) and not settings.allow_fallback:
@@ -187,15 +208,15 @@ def _providers_for(
 
 
 def _asked_for(config: ModelConfig, settings: SessionSettings, device: str, kind: InstanceKind) -> list[Accelerator]:
-    """What the model asks for, else what the operator asks for; the model's own word counts first."""
+    """What the model asks for, else what the operator asks for; the model's own word counts first. Short names."""
     if settings.execution_provider:
         names = [name.strip() for name in settings.execution_provider.split(",")]
         return [Accelerator(_short_name(name, config.name)) for name in names]
-    if kind is InstanceKind.GPU:
-        return list(config.optimization.gpu_accelerators)
-    if config.optimization.cpu_accelerators:
-        return list(config.optimization.cpu_accelerators)
-    if device not in ("auto", "cpu") and not _KINDS[device].is_gpu:
+    on_gpu = kind is InstanceKind.GPU
+    own = config.optimization.gpu_accelerators if on_gpu else config.optimization.cpu_accelerators
+    if own:
+        return [Accelerator(_short_name(each.name, config.name), each.parameters) for each in own]
+    if device not in ("auto", "cpu") and _KINDS[device].is_gpu is on_gpu:
         return [Accelerator(device)]
     return []
 
@@ -212,7 +233,7 @@ def _short_name(name: str, model_name: str) -> str:
 
 
 def _provider(config: ModelConfig, settings: SessionSettings, accelerator: Accelerator, device_id: int) -> Provider:
-    kind = _KINDS[_short_name(accelerator.name, config.name)]
+    kind = _KINDS[accelerator.name]
     options = dict(accelerator.parameters)
     if accelerator.name == "tensorrt":
         options = _tensorrt_options(config.name, options)

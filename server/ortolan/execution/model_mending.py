@@ -55,7 +55,7 @@ def _mend(content: bytes, error: ModelNotLoadable) -> tuple[bytes, str]:
             return _with_ir_version(content, newest), f"its IR version {found[1]} was lowered to {newest}"
         if found := _OPSET_TOO_NEW.search(text):
             newest = int(found[2])
-            return _with_opset(content, newest), f"its opset {found[1]} was converted to {newest}"
+            return _converted(content, newest, error), f"its opset {found[1]} was converted to {newest}"
         if found := _LOCALE_MISSING.search(text):
             return _with_locale(content, "C.UTF-8"), f"its locale {found[1]} was replaced by C.UTF-8"
     except ImportError:
@@ -71,15 +71,25 @@ def _with_ir_version(content: bytes, version: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def _converted(content: bytes, version: int, refusal: ModelNotLoadable) -> bytes:
+    try:
+        return _with_opset(content, version)
+    except ImportError:
+        raise
+    # The converter fails with whatever its C++ part throws.
+    except Exception as error:
+        raise ModelNotLoadable(
+            f"{refusal} It cannot be converted to opset {version} either: export it with that opset or a lower one.",
+            refusal.runtime_text,
+        ) from error
+
+
 def _with_opset(content: bytes, version: int) -> bytes:
     import onnx
     from onnx import version_converter
 
     model = onnx.load_from_string(content)
-    try:
-        converted = version_converter.convert_version(model, version)
-    except Exception as error:
-        raise InvalidArgument(f"its opset cannot be converted to {version}: {type(error).__name__}") from error
+    converted = version_converter.convert_version(model, version)
     converted.ir_version = model.ir_version
     return bytes(converted.SerializeToString())
 

@@ -80,9 +80,8 @@ class RequestQueue:
                     continue
                 now_ns = self._clock_ns()
                 decision = decide(self._waiting, now_ns, self._batching)
-                if isinstance(decision, Take) or self._closed:
-                    count = decision.count if isinstance(decision, Take) else 1
-                    return self._pop(count)
+                if isinstance(decision, Take):
+                    return self._pop(decision.count)
                 self._changed.wait((decision.time_ns - now_ns) / 1e9)
 
     def _pop(self, count: int) -> list[QueuedRequest]:
@@ -98,4 +97,6 @@ class RequestQueue:
         """Refuse further requests; those that wait are still taken."""
         with self._changed:
             self._closed = True
+            # Nothing more will come that would be worth a delay.
+            self._batching = Batching(self._batching.max_rows)
             self._changed.notify_all()

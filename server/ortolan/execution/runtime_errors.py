@@ -1,20 +1,32 @@
 """What ONNX Runtime says when it fails, as text for a client: without build paths, file paths or its own framing."""
 
 import re
+from collections.abc import Sequence
 
-_FRAME = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
-# A source file, its line and the signature of the function, up to the sentence that follows.
-_SOURCE_LINE = re.compile(r"/onnxruntime_src/\S+?:\d+ .*?(?<=[)\]>] )(?=[A-Z])")
+_FRAME = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ :\s*")
+# A source file, its line, the signature of the function and the condition that did not hold, up to the sentence that
+# follows; or, as newer versions have it, the bare file name and the function's name.
+_SOURCE_LINE = re.compile(r"/onnxruntime_src/\S+?:\d+ (?:.*? was false\. |.*?(?<=[)\]>] )(?=[A-Z]))")
+_SOURCE_NAME = re.compile(r"\b\w+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ \w+ ")
 _LOADING = re.compile(r"Load model from .*? failed:\s*")
-_PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\s\\/:'\"(),]+[\\/])+[^\s:'\"(),]*")
+# A node's name often begins with a slash and has more of them; it is no path, and it says where to look.
+_PATH = re.compile(r"(?<![\w.…])(?<!Name:')(?:\.{1,2}|[A-Za-z]:)?[\\/](?:[^\s\\/:'\"(),]+[\\/])+[^\s:'\"(),]*")
 _LONGEST = 600
 
 
-def readable(error: BaseException) -> str:
-    """The text of an ONNX Runtime error in one line, at most 600 characters, safe to show to a client."""
-    text = " ".join(str(error).split())
+def readable(error: BaseException, private: Sequence[str] = ()) -> str:
+    """The text of an ONNX Runtime error in one line, at most 600 characters, safe to show to a client.
+
+    ``private``: the paths that the caller gave to the runtime. Those are found however they are spelt; others only
+    where they look like paths.
+    """
+    text = str(error)
+    for path in sorted(filter(None, private), key=len, reverse=True):
+        text = text.replace(path, "…")
+    text = " ".join(text.split())
     text = _FRAME.sub("", text)
     text = _SOURCE_LINE.sub("", text)
+    text = _SOURCE_NAME.sub(" ", text)
     text = _LOADING.sub("", text)
-    text = _PATH.sub("…", text).strip()
-    return text[:_LONGEST] or type(error).__name__
+    text = _PATH.sub("…", text)
+    return " ".join(text.split())[:_LONGEST] or type(error).__name__

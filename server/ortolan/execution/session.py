@@ -5,7 +5,6 @@ text, so BYTES elements go in as ``str`` and come out as ``bytes``; bfloat16 pas
 (scikit-learn's ZipMap) are flattened to one tensor of rows × classes.
 """
 
-import codecs
 import ctypes
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from ortolan.errors import Internal, InvalidArgument, OrtolanError
 from ortolan.execution.devices import Placement, Provider
 from ortolan.execution.runtime_errors import readable
 from ortolan.execution.session_settings import SessionSettings
+from ortolan.execution.text_elements import bytes_of, texts_of
 from ortolan.inference.datatypes import BF16, BY_ONNX_TYPE, BYTES, FP32, Array, Datatype
 from ortolan.repository.graph_signature import GraphSignature, GraphTensor
 
@@ -33,9 +33,6 @@ _GRAPH_LEVELS = {
 _FATAL_ONLY = 4
 _MAPS = re.compile(r"seq\(map\((?P<key>\w+),tensor\((?P<value>\w+)\)\)\)")
 _SEQUENCE = re.compile(r"seq\((?P<element>tensor\(\w+\))\)")
-
-# Each byte b that is not UTF-8 travels through the runtime as the private character U+10FF00 + b.
-_FIRST_PRIVATE = 0x10FF00
 
 
 def available_providers() -> tuple[str, ...]:
@@ -68,8 +65,8 @@ class Session:
         Raises ModelNotLoadable when ONNX Runtime refuses it, InvalidArgument when the providers do not come up.
         """
         self._model_name = model_name
-        options = _session_options(settings, folder if isinstance(model, bytes) else None)
-        self._session = _load(model, model_name, options, placement.providers)
+        options = _session_options(model_name, settings, folder if isinstance(model, bytes) else None)
+        self._session = _load(model, model_name, options, placement.providers, folder)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         _check_providers(model_name, placement.providers, self.providers, settings.allow_fallback)
         self._outputs = {node.name: _OutputForm(model_name, node) for node in self._session.get_outputs()}
@@ -78,12 +75,23 @@ class Session:
         self._text_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BYTES)
         self._bf16_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BF16)
         self._has_bf16 = bool(self._bf16_inputs) or any(form.datatype is BF16 for form in self._outputs.values())
+        if self._has_bf16:
+            self._check_bf16_is_by_itself()
         self._run_options = _run_options(settings)
 
     def _read_signature(self) -> GraphSignature:
         inputs = [_graph_input(self._model_name, node, False) for node in self._session.get_inputs()]
         inputs += [_graph_input(self._model_name, node, True) for node in self._session.get_overridable_initializers()]
         return GraphSignature(tuple(inputs), tuple(form.tensor for form in self._outputs.values()))
+
+    def _check_bf16_is_by_itself(self) -> None:
+        """What has to run with OrtValues cannot have what does not exist as one: strings, sequences and maps."""
+        texts = self._text_inputs or any(form.datatype is BYTES for form in self._outputs.values())
+        if texts or any(form.maps or form.sequence for form in self._outputs.values()):
+            raise InvalidArgument(
+                f"model '{self._model_name}' has bfloat16 tensors beside strings or sequences, which ONNX Runtime's "
+                "Python binding cannot pass in one run; export it with float32 inputs and outputs"
+            )
 
     def run(self, inputs: Mapping[str, Array], output_names: Sequence[str]) -> list[Array]:
         """The outputs of ``output_names`` in their order; arrays as ``inference.Tensor`` has them.
@@ -92,7 +100,7 @@ class Session:
         """
         feeds = dict(inputs)
         for name in self._text_inputs & feeds.keys():
-            feeds[name] = _text_of(feeds[name])
+            feeds[name] = texts_of(feeds[name])
         try:
             if self._has_bf16:
                 values = self._run_with_bf16(feeds, output_names)
@@ -100,7 +108,16 @@ class Session:
                 values = self._session.run(output_names, feeds, self._run_options)
         except Exception as error:
             raise self._translated(error) from error
-        return [self._outputs[name].tensor_array(value) for name, value in zip(output_names, values, strict=True)]
+        return [self._tensor_array(name, value) for name, value in zip(output_names, values, strict=True)]
+
+    def _tensor_array(self, name: str, value: Any) -> Array:
+        try:
+            return self._outputs[name].tensor_array(value)
+        except (ValueError, KeyError) as error:
+            raise Internal(
+                f"output '{name}' of model '{self._model_name}' is a sequence whose elements differ in shape or in "
+                "keys, so that it is no tensor"
+            ) from error
 
     def _run_with_bf16(self, feeds: Mapping[str, Array], output_names: Sequence[str]) -> list[Any]:
         """Run through OrtValue, the only way in which bfloat16 passes."""
@@ -113,9 +130,9 @@ class Session:
 
     def _ort_value(self, name: str, array: Array) -> Any:
         if name in self._bf16_inputs:
-            bits = np.ascontiguousarray(array)
+            bits = np.asarray(array, order="C")
             return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, BF16.onnx_element_type)
-        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        return ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"))
 
     def _translated(self, error: Exception) -> OrtolanError:
         if isinstance(error, UnicodeDecodeError):
@@ -151,7 +168,7 @@ class _OutputForm:
         if self.sequence:
             value = np.stack(value) if value else np.empty((0, 0), self.datatype.numpy)
         if self.datatype is BYTES:
-            return _bytes_of(value)
+            return bytes_of(value)
         return value if isinstance(value, np.ndarray) else np.asarray(value, self.datatype.numpy)
 
     def _rows_of_maps(self, rows: Sequence[Mapping[Any, Any]]) -> Array:
@@ -160,7 +177,7 @@ class _OutputForm:
         return np.array([[row[key] for key in keys] for row in rows], self.datatype.numpy).reshape(len(rows), len(keys))
 
 
-def _session_options(settings: SessionSettings, external_data: Path | None) -> Any:
+def _session_options(model_name: str, settings: SessionSettings, external_data: Path | None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.intra_op_threads
     options.inter_op_num_threads = settings.inter_op_threads
@@ -177,8 +194,18 @@ def _session_options(settings: SessionSettings, external_data: Path | None) -> A
     if external_data is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_data))
     for library in settings.custom_op_libraries:
-        options.register_custom_ops_library(library)
+        _register(options, model_name, library)
     return options
+
+
+def _register(options: Any, model_name: str, library: str) -> None:
+    try:
+        options.register_custom_ops_library(library)
+    except Exception as error:
+        raise InvalidArgument(
+            f"model '{model_name}': its library of operators '{Path(library).name}' cannot be loaded: "
+            f"{readable(error, [library])}"
+        ) from error
 
 
 def _run_options(settings: SessionSettings) -> Any:
@@ -189,7 +216,7 @@ def _run_options(settings: SessionSettings) -> Any:
     return options
 
 
-def _load(model: Path | bytes, model_name: str, options: Any, providers: Sequence[Provider]) -> Any:
+def _load(model: Path | bytes, model_name: str, options: Any, providers: Sequence[Provider], folder: Path) -> Any:
     source = model if isinstance(model, bytes) else str(model)
     try:
         return ort.InferenceSession(
@@ -200,7 +227,8 @@ def _load(model: Path | bytes, model_name: str, options: Any, providers: Sequenc
             enable_fallback=0,
         )
     except Exception as error:
-        text = readable(error)
+        # The runtime follows symbolic links before it says where it looked.
+        text = readable(error, [str(folder), str(folder.resolve())])
         raise ModelNotLoadable(f"ONNX Runtime cannot load model '{model_name}': {text}", text) from error
 
 
@@ -230,46 +258,6 @@ def _datatype(model_name: str, tensor_name: str, onnx_type: str) -> Datatype:
 
 def _shape(node: Any) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-
-
-def _decode_private(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    broken = error.object[error.start : error.end]
-    return "".join(chr(_FIRST_PRIVATE + byte) for byte in broken), error.end
-
-
-codecs.register_error("ortolan-private", _decode_private)
-
-
-def _text_of(array: Array) -> Array:
-    """``bytes`` elements as the ``str`` that the runtime takes; any bytes pass."""
-    texts = np.empty(array.size, dtype=object)
-    texts[:] = [element.decode("utf-8", "ortolan-private") for element in array.reshape(-1).tolist()]
-    return texts.reshape(array.shape)
-
-
-def _bytes_of(array: Any) -> Array:
-    """The runtime's ``str`` elements as ``bytes``, the private characters back as the bytes that they stood for."""
-    array = np.asarray(array, dtype=object)
-    elements = np.empty(array.size, dtype=object)
-    elements[:] = [_plain_bytes(text) for text in array.reshape(-1).tolist()]
-    return elements.reshape(array.shape)
-
-
-_PRIVATE = re.compile("[\U0010ff00-\U0010ffff]")
-
-
-def _plain_bytes(text: str) -> bytes:
-    if not _PRIVATE.search(text):
-        return text.encode("utf-8")
-    pieces = _PRIVATE.split(text)
-    privates = _PRIVATE.findall(text)
-    out = bytearray(pieces[0].encode("utf-8"))
-    for private, piece in zip(privates, pieces[1:], strict=True):
-        out.append(ord(private) - _FIRST_PRIVATE)
-        out += piece.encode("utf-8")
-    return bytes(out)
 
 
 def _bits_of(value: Any) -> Array:

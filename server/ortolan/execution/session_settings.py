@@ -5,6 +5,7 @@ in the tables below: what a model's ``parameters`` may say, by key, with the typ
 """
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -63,11 +64,14 @@ def _text(value: str) -> str:
     return value
 
 
-def _number(value: str) -> str:
-    try:
-        return str(float(value))
-    except ValueError:
-        raise ValueError("a number") from None
+_ARENAS = re.compile(r"(cpu|gpu):\d+(;(cpu|gpu):\d+)*")
+
+
+def _arenas(value: str) -> str:
+    # The runtime looks at this when it runs, so that a wrong one would fail every request.
+    if not _ARENAS.fullmatch(value):
+        raise ValueError("devices such as cpu:0 or cpu:0;gpu:0")
+    return value
 
 
 _FLAG = _choice("0", "1")
@@ -80,7 +84,7 @@ MODEL_PARAMETERS: Mapping[str, Callable[[str], str]] = {
     "execution_mode": _FLAG,
     "enable_mem_arena": _FLAG,
     "enable_mem_pattern": _FLAG,
-    "memory.enable_memory_arena_shrinkage": _text,
+    "memory.enable_memory_arena_shrinkage": _arenas,
     "execution_provider": _text,
     "fallback": _choice("allow", "forbid"),
 }

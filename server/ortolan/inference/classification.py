@@ -4,6 +4,7 @@ The forms are Triton's (``classification.cc``): floats with six decimals, intege
 output has one for that index.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ def classified(tensor: Tensor, class_count: int, batching: bool, labels: Sequenc
             f"class result not available for output '{tensor.name}' due to unsupported type '{tensor.datatype.name}'"
         )
     batch = tensor.shape[:1] if batching else ()
-    rows = tensor.array.reshape(batch[0] if batching else 1, -1)
+    rows = tensor.array.reshape(batch[0] if batching else 1, math.prod(tensor.shape[len(batch) :]))
     count = min(class_count, rows.shape[1])
     elements = np.empty((len(rows), count), dtype=object)
     for row, values in enumerate(rows):

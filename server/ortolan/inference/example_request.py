@@ -9,18 +9,21 @@ _UNKNOWN_SIZE = 1
 
 def example_request(signature: ModelSignature) -> dict[str, object]:
     """A JSON inference request of one row with neutral values; sizes that may vary are 1."""
-    inputs = [_example_input(spec, signature.batching) for spec in signature.inputs if not spec.optional]
-    return {"inputs": inputs}
+    return {"inputs": [_example_input(spec, signature.batching) for spec in _shown(signature)]}
 
 
 def value_count(signature: ModelSignature) -> int:
     """How many values the example has."""
-    return sum(_count(spec.wire_shape(signature.batching)) for spec in signature.inputs)
+    return sum(_count(spec.wire_shape(signature.batching)) for spec in _shown(signature))
 
 
 def is_small(signature: ModelSignature) -> bool:
     """Whether the example has few enough values to be shown and pasted."""
     return value_count(signature) <= _MOST_VALUES
+
+
+def _shown(signature: ModelSignature) -> list[TensorSpec]:
+    return [spec for spec in signature.inputs if not spec.optional]
 
 
 def _example_input(spec: TensorSpec, batching: bool) -> dict[str, object]:

@@ -1,0 +1,476 @@
+"""Models as they come, change, fail and go, in real directories with real sessions."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_models
+import pytest
+
+from ortolan.core.model_loader import LoadingOptions
+from ortolan.core.model_manager import IndexEntry, ModelManager
+from ortolan.errors import InvalidArgument, NotFound, StartupError, Unavailable
+from ortolan.execution.devices import DeviceInventory
+from ortolan.inference.datatypes import FP32
+from ortolan.inference.request import InferenceRequest, Tensor
+
+OPTIONS = LoadingOptions(DeviceInventory(cores=1))
+ALL = "version_policy { all {} }"
+
+
+@asynccontextmanager
+async def manager_of(*roots: Path) -> AsyncIterator[ModelManager]:
+    manager = ModelManager(roots, OPTIONS, queue_capacity=1000, load_threads=2)
+    yield manager
+    await manager.stop()
+
+
+def put(root: Path, name: str, proto: onnx.ModelProto, version: int = 1, config: str = "") -> Path:
+    """The model's directory. A file that is written again gets a later time, however quickly that happens."""
+    file = root / name / str(version) / "model.onnx"
+    before_ns = file.stat().st_mtime_ns if file.exists() else 0
+    directory = onnx_models.save_version(root, name, proto, version, config)
+    later(file, before_ns)
+    return directory
+
+
+def spoil(root: Path, name: str, version: int = 1) -> None:
+    file = root / name / str(version) / "model.onnx"
+    before_ns = file.stat().st_mtime_ns
+    file.write_bytes(b"this is no model")
+    later(file, before_ns)
+
+
+def later(file: Path, before_ns: int) -> None:
+    now_ns = max(file.stat().st_mtime_ns, before_ns + 1_000_000_000)
+    os.utime(file, ns=(now_ns, now_ns))
+
+
+async def ask(manager: ModelManager, name: str = "m", version: str = "", value: float = 0) -> float:
+    """The first number of the answer to a row of ``value``."""
+    x = np.full((1, 4), value, np.float32)
+    request = InferenceRequest(name, version, inputs=(Tensor("x", FP32, x.shape, x),))
+    response = await manager.find(name, version).infer(request)
+    return float(response.outputs[0].array.flat[0])
+
+
+def states(manager: ModelManager, name: str = "m") -> dict[str, str]:
+    return {entry.version: entry.state for entry in manager.index() if entry.name == name}
+
+
+def reason(manager: ModelManager, name: str = "m", version: str = "1") -> str:
+    return next(entry.reason for entry in manager.index() if (entry.name, entry.version) == (name, version))
+
+
+async def settled(manager: ModelManager, name: str = "m") -> None:
+    """Return once nothing of the model is on its way out any more."""
+    while "UNLOADING" in states(manager, name).values():  # noqa: ASYNC110 - the manager tells it in the index only
+        await asyncio.sleep(0)
+
+
+async def test_all_models_are_loaded_and_what_fails_says_why(tmp_path: Path) -> None:
+    put(tmp_path, "a", onnx_models.adder(1))
+    put(tmp_path, "b", onnx_models.adder(2), 3)
+    put(tmp_path, "bad", onnx_models.adder(0))
+    spoil(tmp_path, "bad")
+    put(tmp_path, "worse", onnx_models.adder(0), config="nonsense")
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        assert (await ask(manager, "a"), await ask(manager, "b"), await ask(manager, "b", "3")) == (1, 2, 2)
+        assert [(version.name, version.number) for version in manager.serving()] == [("a", 1), ("b", 3)]
+        assert list(manager.failures()) == ["bad", "worse"]
+        assert "version 1 is at UNAVAILABLE state: ONNX Runtime cannot load" in manager.failures()["bad"][0]
+        index = manager.index()
+        assert index[:2] == [IndexEntry("a", "1", "READY"), IndexEntry("b", "3", "READY")]
+        assert (index[2].version, index[2].state) == ("1", "UNAVAILABLE")
+        assert (index[3].version, index[3].state) == ("", "UNAVAILABLE")
+        assert "nonsense" in index[3].reason
+        assert not manager.all_ready()
+        assert str(tmp_path) not in str(index)
+
+
+async def test_only_the_models_that_are_named_are_loaded(tmp_path: Path) -> None:
+    put(tmp_path, "a", onnx_models.adder(1))
+    put(tmp_path, "b", onnx_models.adder(2))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all(["b"])
+        assert manager.index() == [IndexEntry("a"), IndexEntry("b", "1", "READY")]
+        assert manager.all_ready()
+        await manager.load_all(["nowhere"])
+        assert manager.failures() == {"nowhere": ["no such model in the repository"]}
+        assert not manager.all_ready()
+
+
+async def test_an_empty_repository_is_ready(tmp_path: Path) -> None:
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        assert manager.index() == []
+        assert manager.all_ready()
+
+
+async def test_a_repository_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    async with manager_of(tmp_path / "nowhere") as manager:
+        with pytest.raises(StartupError, match="does not exist"):
+            await manager.load_all()
+
+
+async def test_versions_are_those_of_the_policy_and_the_newest_is_the_default(tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        put(tmp_path, "m", onnx_models.adder(number), number, ALL)
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        assert manager.ready_numbers("m") == [1, 2, 10]
+        assert [await ask(manager, "m", version) for version in ("", "1", "2", "10")] == [10, 1, 2, 10]
+
+
+async def test_a_new_version_takes_over_and_the_old_one_goes(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        put(tmp_path, "m", onnx_models.adder(2), 2)
+        await manager.load("m")
+        assert await ask(manager) == 2
+        with pytest.raises(Unavailable, match="'m' version 1 is not at ready state"):
+            manager.find("m", "1")
+        await settled(manager)
+        assert states(manager) == {"1": "UNAVAILABLE", "2": "READY"}
+        assert reason(manager) == "unloaded"
+        assert manager.all_ready()
+
+
+async def test_a_new_version_that_fails_leaves_the_old_one_serving(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        put(tmp_path, "m", onnx_models.adder(2), 2)
+        spoil(tmp_path, "m", 2)
+        with pytest.raises(
+            InvalidArgument, match=r"load failed for model 'm': version 2 is at UNAVAILABLE state: ONNX"
+        ):
+            await manager.load("m")
+        assert await ask(manager) == 1
+        assert states(manager) == {"1": "READY", "2": "UNAVAILABLE"}
+
+
+async def test_a_failed_version_that_is_not_wanted_any_more_is_forgiven(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    spoil(tmp_path, "m")
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        assert not manager.all_ready()
+        put(tmp_path, "m", onnx_models.adder(2), 2)
+        await manager.load("m")
+        assert await ask(manager) == 2
+        assert manager.all_ready()
+        assert manager.failures() == {}
+
+
+async def test_a_reload_swaps_the_answers_and_no_request_fails(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        put(tmp_path, "m", onnx_models.adder(2))
+        reloaded = asyncio.create_task(manager.load("m"))
+
+        async def client() -> list[float]:
+            seen = [await ask(manager)]
+            while not reloaded.done():
+                seen.append(await ask(manager))
+            return [*seen, await ask(manager)]
+
+        for seen in await asyncio.gather(*(client() for _ in range(8))):
+            assert seen[0] == 1
+            assert seen[-1] == 2
+            assert seen == sorted(seen)  # never back to the old answers
+        await reloaded
+        assert states(manager) == {"1": "READY"}
+
+
+async def test_loading_again_what_did_not_change_does_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        before = manager.find("m", "")
+        await manager.load("m")
+        assert manager.find("m", "") is before
+
+
+async def test_a_change_to_one_version_reloads_no_other(tmp_path: Path) -> None:
+    for number in (1, 2):
+        put(tmp_path, "m", onnx_models.adder(number), number, ALL)
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        first, second = manager.find("m", "1"), manager.find("m", "2")
+        put(tmp_path, "m", onnx_models.adder(20), 2)
+        await manager.load("m")
+        assert manager.find("m", "1") is first
+        assert manager.find("m", "2") is not second
+        assert await ask(manager) == 20
+
+
+async def test_a_reload_that_fails_keeps_the_old_one_serving_and_says_so(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        spoil(tmp_path, "m")
+        with pytest.raises(InvalidArgument, match=r"load failed for model 'm': .*the newer files failed to load: ONNX"):
+            await manager.load("m")
+        assert await ask(manager) == 1
+        assert states(manager) == {"1": "READY"}
+        assert reason(manager).startswith("the newer files failed to load: ONNX Runtime cannot load model 'm'")
+        assert manager.all_ready()  # what was served still is
+
+        put(tmp_path, "m", onnx_models.adder(3))
+        await manager.load("m")
+        assert (await ask(manager), reason(manager)) == (3, "")
+
+
+async def test_going_back_to_the_old_files_ends_the_complaint(tmp_path: Path) -> None:
+    file = put(tmp_path, "m", onnx_models.adder(1)) / "1" / "model.onnx"
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        shutil.copy2(file, tmp_path / "kept")
+        spoil(tmp_path, "m")
+        with pytest.raises(InvalidArgument):
+            await manager.load("m")
+        shutil.copy2(tmp_path / "kept", file)
+        await manager.load("m")
+        assert (await ask(manager), reason(manager)) == (1, "")
+
+
+async def test_a_configuration_that_was_spoilt_keeps_the_old_one_serving_and_says_so(tmp_path: Path) -> None:
+    directory = put(tmp_path, "m", onnx_models.adder(1), config="max_batch_size: 8")
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        (directory / "config.pbtxt").write_text("max_batch_sise: 8")
+        with pytest.raises(InvalidArgument, match=r"load failed for model 'm': .*max_batch_sise"):
+            await manager.load("m")
+        assert await ask(manager) == 1
+        assert states(manager) == {"1": "READY"}
+        assert "max_batch_sise" in reason(manager)
+        assert manager.all_ready()
+
+        (directory / "config.pbtxt").write_text("max_batch_size: 2")
+        await manager.load("m")
+        assert manager.find("m", "").config.max_batch_size == 2
+        assert reason(manager) == ""
+
+
+async def test_unloading_answers_what_is_inside_and_refuses_what_comes(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.slow(100_000))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        inside = [asyncio.create_task(ask(manager, value=value)) for value in range(5)]
+        await asyncio.sleep(0)
+        await manager.unload("m")
+        assert states(manager) == {"1": "UNLOADING"}
+        with pytest.raises(NotFound, match="'m' has no available versions"):
+            manager.find("m", "")
+        with pytest.raises(Unavailable, match="'m' version 1 is not at ready state"):
+            manager.find("m", "1")
+        assert await asyncio.gather(*inside) == [0, 1, 2, 3, 4]
+        await settled(manager)
+        assert manager.index() == [IndexEntry("m", "1", "UNAVAILABLE", "unloaded")]
+        assert manager.all_ready()
+
+
+async def test_a_model_may_be_loaded_again_while_it_drains(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.slow(100_000))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        inside = asyncio.create_task(ask(manager, value=7))
+        await asyncio.sleep(0)
+        await manager.unload("m")
+        await manager.load("m")
+        assert states(manager) == {"1": "READY"}
+        assert (await inside, await ask(manager, value=8)) == (7, 8)
+        await settled(manager)
+        assert states(manager) == {"1": "READY"}
+
+
+async def test_unloading_what_is_not_there_is_fine(tmp_path: Path) -> None:
+    async with manager_of(tmp_path) as manager:
+        await manager.unload("nowhere")
+        await manager.load_all()
+        assert manager.index() == []
+
+
+async def test_unloading_a_model_that_failed_ends_the_complaint(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    spoil(tmp_path, "m")
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        await manager.unload("m")
+        assert manager.index() == [IndexEntry("m", "1", "UNAVAILABLE", "unloaded")]
+        assert manager.all_ready()
+        assert manager.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "kind", "text"),
+    [
+        ("nowhere", "", NotFound, "Request for unknown model: 'nowhere' is not found"),
+        ("nowhere", "1", NotFound, "Request for unknown model: 'nowhere' is not found"),
+        ("m", "2", NotFound, "Request for unknown model: 'm' version 2 is not found"),
+        ("m", "one", InvalidArgument, "a model version is a whole number, got 'one'"),
+        ("bad", "", NotFound, "Request for unknown model: 'bad' has no available versions"),
+        ("bad", "1", Unavailable, "Request for unknown model: 'bad' version 1 is not at ready state"),
+        ("waiting", "", NotFound, "Request for unknown model: 'waiting' is not found"),  # in the repository only
+    ],
+)
+async def test_what_cannot_be_found_is_said_in_tritons_words(
+    tmp_path: Path, name: str, version: str, kind: type[Exception], text: str
+) -> None:
+    for each in ("m", "bad", "waiting"):
+        put(tmp_path, each, onnx_models.adder(1))
+    spoil(tmp_path, "bad")
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all(["m", "bad"])
+        with pytest.raises(kind) as failure:
+            manager.find(name, version)
+        assert str(failure.value) == text
+
+
+async def test_a_model_that_is_not_in_the_repository_cannot_be_loaded(tmp_path: Path) -> None:
+    async with manager_of(tmp_path) as manager:
+        with pytest.raises(InvalidArgument, match="failed to load 'm', failed to poll from model repository: no such"):
+            await manager.load("m")
+        assert manager.index() == []
+
+
+async def test_a_name_in_two_repositories_is_served_from_neither(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    put(first, "m", onnx_models.adder(1))
+    put(first, "a", onnx_models.adder(2))
+    put(second, "m", onnx_models.adder(3))
+    async with manager_of(first, second) as manager:
+        await manager.load_all()
+        assert await ask(manager, "a") == 2
+        assert manager.failures() == {"m": ["model appears in two or more repositories"]}
+        with pytest.raises(InvalidArgument, match="model appears in two or more repositories"):
+            await manager.load("m")
+        shutil.rmtree(second / "m")
+        await manager.load("m")
+        assert await ask(manager, "m") == 1
+
+
+async def test_polling_follows_what_appears_changes_and_vanishes(tmp_path: Path) -> None:
+    put(tmp_path, "a", onnx_models.adder(1))
+    put(tmp_path, "b", onnx_models.adder(2))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        put(tmp_path, "a", onnx_models.adder(10))
+        shutil.rmtree(tmp_path / "b")
+        put(tmp_path, "c", onnx_models.adder(3))
+        await manager.poll()
+        assert (await ask(manager, "a"), await ask(manager, "c")) == (10, 3)
+        with pytest.raises(NotFound):
+            await ask(manager, "b")
+        await settled(manager, "b")
+        assert manager.all_ready()
+
+
+async def test_polling_loads_nothing_where_nothing_changed(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        before = manager.find("m", "")
+        await manager.poll()
+        assert manager.find("m", "") is before
+
+
+async def test_a_look_at_the_repository_hides_no_change_from_polling(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        put(tmp_path, "m", onnx_models.adder(2))
+        put(tmp_path, "n", onnx_models.adder(3))
+        await manager.look()
+        await manager.poll()
+        assert (await ask(manager, "m"), await ask(manager, "n")) == (2, 3)
+
+
+async def test_polling_tries_what_failed_again_once_it_is_mended_and_not_before(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        spoil(tmp_path, "m")
+        await manager.poll()
+        said = reason(manager)
+        await manager.poll()
+        assert "the newer files failed to load" in said == reason(manager)
+        assert await ask(manager) == 1
+        put(tmp_path, "m", onnx_models.adder(2))
+        await manager.poll()
+        assert (await ask(manager), reason(manager)) == (2, "")
+
+
+async def test_a_failed_model_that_vanishes_is_forgotten_by_polling(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    spoil(tmp_path, "m")
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        shutil.rmtree(tmp_path / "m")
+        await manager.poll()
+        assert manager.all_ready()
+
+
+async def test_loads_and_unloads_from_many_tasks_end_in_order(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    for value, name in enumerate(names):
+        put(tmp_path, name, onnx_models.adder(value))
+    async with manager_of(tmp_path) as manager:
+
+        async def loader(name: str) -> None:
+            for _ in range(4):
+                await manager.load(name)
+                await manager.unload(name)
+
+        async def client(name: str, expected: float) -> None:
+            for _ in range(50):
+                try:
+                    assert await ask(manager, name) == expected
+                except (NotFound, Unavailable):
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(
+            *(loader(name) for name in names * 2), *(client(name, value) for value, name in enumerate(names))
+        )
+        await asyncio.gather(*(manager.load(name) for name in names * 3))
+        assert [await ask(manager, name) for name in names] == [0, 1, 2]
+        for name in names:
+            await settled(manager, name)
+        assert [entry.state for entry in manager.index()] == ["READY"] * 3
+
+
+async def test_a_load_whose_client_gave_up_goes_on(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        for _ in range(3):
+            loading = asyncio.create_task(manager.load("m"))
+            while not (states(manager).get("1") or loading.done()):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+        await manager.load("m")
+        assert await ask(manager) == 1
+        assert states(manager) == {"1": "READY"}
+
+
+async def test_stopping_answers_what_is_inside_and_refuses_what_comes(tmp_path: Path) -> None:
+    put(tmp_path, "m", onnx_models.slow(50_000))
+    manager = ModelManager([tmp_path], OPTIONS, queue_capacity=10)
+    await manager.load_all()
+    inside = [asyncio.create_task(ask(manager, value=value)) for value in range(4)]
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(manager.stop())
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="stopped accepting new inference requests"):
+        await ask(manager)
+    await stopping
+    assert [task.result() for task in inside] == [0, 1, 2, 3]

@@ -1,0 +1,170 @@
+"""A batch that fails is taken apart, and an instance outlives whatever it ran."""
+
+import queue as queues
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_models
+import pytest
+from onnx import TensorProto, helper
+
+from ortolan.errors import Internal, InvalidArgument, OrtolanError
+from ortolan.execution.batch_policy import Batching
+from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
+from ortolan.execution.instance import Execution, Instance, execute
+from ortolan.execution.request_queue import QueuedRequest, RequestQueue
+from ortolan.execution.session import Session
+from ortolan.execution.session_settings import SessionSettings
+from ortolan.inference.datatypes import Array
+from ortolan.repository.model_config import InstanceKind
+
+A_WHILE_S = 30.0
+CPU = Placement("m_0", InstanceKind.CPU, 0, (Provider(CPU_PROVIDER),))
+
+
+def session_of(proto: onnx.ModelProto) -> Session:
+    return Session(proto.SerializeToString(), "m", SessionSettings(), CPU, Path())
+
+
+GATHER = session_of(onnx_models.gather())
+DOUBLER = session_of(onnx_models.doubler())
+
+
+def request(array: Array, outputs: tuple[str, ...] = ("y",), name: str = "x") -> QueuedRequest:
+    return QueuedRequest({name: array}, outputs, len(array), None, 0, None)
+
+
+def index(value: int) -> QueuedRequest:
+    return request(np.array([[value]]))
+
+
+def row(value: float, rows: int = 1) -> QueuedRequest:
+    return request(np.full((rows, 4), value, np.float32))
+
+
+def answers(executions: list[Execution]) -> list[object]:
+    """The first output of each request, or the error's message."""
+    return [
+        answer.message if isinstance(answer, OrtolanError) else answer[0].tolist()
+        for execution in executions
+        for answer in execution.answers
+    ]
+
+
+def test_several_requests_are_one_execution() -> None:
+    executions = execute(DOUBLER, [row(1), row(2, rows=2), row(3)])
+    assert [execution.rows for execution in executions] == [4]
+    assert answers(executions) == [[[2] * 4], [[4] * 4] * 2, [[6] * 4]]
+    times = executions[0].times
+    assert times.start_ns <= times.input_end_ns <= times.output_start_ns <= times.end_ns
+
+
+def test_one_bad_request_among_63_good_ones_fails_alone() -> None:
+    requests = [index(number % 4) for number in range(63)]
+    requests.insert(30, index(4))
+    executions = execute(GATHER, requests)
+    assert [execution.requests for execution in executions] == [[each] for each in requests]
+    assert [execution.rows for execution in executions] == [1] * 64
+    failed = [each for each in answers(executions) if isinstance(each, str)]
+    assert len(failed) == 1
+    assert "idx=4 must be within the inclusive range [-4,3]" in failed[0]
+    assert answers(executions)[:30] + answers(executions)[31:] == [[[number % 4]] for number in range(63)]
+
+
+def test_every_bad_request_has_an_error_of_its_own() -> None:
+    first, second = execute(GATHER, [index(5), index(6)])
+    assert isinstance(first.answers[0], InvalidArgument)
+    assert isinstance(second.answers[0], InvalidArgument)
+    assert first.answers[0] is not second.answers[0]
+    assert "idx=5" in first.answers[0].message
+    assert "idx=6" in second.answers[0].message
+
+
+def test_requests_that_cannot_be_joined_are_run_one_by_one() -> None:
+    wide = request(np.zeros((1, 5), np.float32))
+    misnamed = request(np.zeros((1, 4), np.float32), name="z")
+    first, second, third = answers(execute(DOUBLER, [row(1), wide, misnamed]))
+    assert first == [[2] * 4]
+    assert "Got: 5 Expected: 4" in str(second)
+    assert "Required inputs (['x']) are missing" in str(third)
+
+
+def test_a_model_that_loses_the_batch_dimension_answers_each_request_by_itself() -> None:
+    proto = onnx_models.model(
+        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=1)],
+        [("x", TensorProto.FLOAT, ["batch", 4])],
+        [("y", TensorProto.FLOAT, ["batch", 1])],
+    )
+    executions = execute(session_of(proto), [row(1), row(2)])
+    assert answers(executions) == [[[4]], [[8]]]
+    assert [execution.rows for execution in executions] == [1, 1]
+
+
+def test_each_request_of_a_batch_gets_the_outputs_that_it_wants() -> None:
+    proto = onnx_models.model(
+        [helper.make_node("Neg", ["x"], ["neg"]), helper.make_node("Abs", ["x"], ["abs"])],
+        [("x", TensorProto.FLOAT, ["batch", 1])],
+        [("neg", TensorProto.FLOAT, ["batch", 1]), ("abs", TensorProto.FLOAT, ["batch", 1])],
+    )
+    wanted = [("neg",), ("abs", "neg"), ("neg", "abs"), ("abs",)]
+    requests = [request(np.array([[-number]], np.float32), names) for number, names in enumerate(wanted, start=1)]
+    (execution,) = execute(session_of(proto), requests)
+    found = [
+        [output.item() for output in answer] for answer in execution.answers if not isinstance(answer, OrtolanError)
+    ]
+    assert found == [[1], [2, 2], [3, 3], [4]]
+
+
+def test_what_no_one_foresaw_fails_the_request_without_its_details() -> None:
+    class Closed:
+        """An input that is no tensor at all."""
+
+        def __array__(self, *_: object, **__: object) -> Array:
+            raise KeyError("/srv/secret")
+
+    broken = QueuedRequest({"x": Closed()}, ("y",), 1, None, 0, None)  # type: ignore[dict-item]
+    first, second = execute(DOUBLER, [broken, row(2)])
+    assert isinstance(first.answers[0], Internal)
+    assert "secret" not in first.answers[0].message
+    assert answers([second]) == [[[4] * 4]]
+
+
+@pytest.mark.parametrize("bad_first", [True, False])
+def test_an_instance_goes_on_after_a_failure_and_ends_when_the_queue_is_closed(bad_first: bool) -> None:
+    queue = RequestQueue(Batching(), 10)
+    delivered: queues.SimpleQueue[list[Execution]] = queues.SimpleQueue()
+    instance = Instance("m_0", GATHER, queue, delivered.put)
+    instance.start()
+    for value in (9, 1) if bad_first else (1, 9):
+        queue.put(index(value))
+    found = [delivered.get(timeout=A_WHILE_S), delivered.get(timeout=A_WHILE_S)]
+    good, bad = reversed(found) if bad_first else found
+    assert answers(good) == [[[1]]]
+    assert isinstance(bad[0].answers[0], InvalidArgument)
+    assert not instance.join(0)
+    queue.close()
+    assert instance.join(A_WHILE_S)
+    assert delivered.empty()
+
+
+def test_what_waits_when_the_queue_is_closed_is_still_executed() -> None:
+    queue = RequestQueue(Batching(8), 100)
+    delivered: list[list[Execution]] = []
+    for value in range(3):
+        queue.put(row(value))
+    queue.close()
+    instance = Instance("m_0", DOUBLER, queue, delivered.append)
+    instance.start()
+    assert instance.join(A_WHILE_S)
+    assert [answers(executions) for executions in delivered] == [[[[0] * 4], [[2] * 4], [[4] * 4]]]
+
+
+def test_an_instances_thread_is_named_after_it() -> None:
+    queue = RequestQueue(Batching(), 10)
+    instance = Instance("digits_0_gpu1", DOUBLER, queue, lambda _: None)
+    instance.start()
+    assert "instance digits_0_gpu1" in {thread.name for thread in threading.enumerate()}
+    queue.close()
+    assert instance.join(A_WHILE_S)
