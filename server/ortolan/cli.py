@@ -24,7 +24,7 @@ _NO_RUNTIME = (
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 # Flags of tritonserver that have no meaning here: they are accepted, so that its Helm charts and scripts work.
-_WITHOUT_EFFECT = frozenset(
+_WITHOUT_EFFECT = (
     "--backend-directory --repoagent-directory --cache-directory --pinned-memory-pool-byte-size "
     "--cuda-memory-pool-byte-size --buffer-manager-thread-count --min-supported-compute-capability "
     "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai --http-thread-count "
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parsed, unknown = parser.parse_known_args(given)
     try:
-        for sentence in _check_unknown(unknown, known_flags):
-            print(f"ortolan: {sentence}", file=sys.stderr)
+        _refuse_unknown(unknown, known_flags)
         return int(parsed.run(parsed))
     except StartupError as error:
         print(f"ortolan: {error}", file=sys.stderr)
@@ -84,6 +83,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
             **_argument_form(several, field.annotation is bool),
         )
         flags += names
+    for flag in _WITHOUT_EFFECT:
+        parser.add_argument(flag, action=_WithoutEffect, nargs="?", dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return flags
 
 
@@ -94,18 +95,19 @@ def _argument_form(several: bool, boolean: bool) -> dict[str, Any]:
     return {"nargs": "?", "const": "true"} if boolean else {}
 
 
-def _check_unknown(unknown: Sequence[str], known_flags: Sequence[str]) -> list[str]:
-    """A sentence for each of Triton's flags that mean nothing here. Raises StartupError for any other."""
-    sentences: list[str] = []
-    for index, argument in enumerate(unknown):
-        flag = argument.split("=", 1)[0]
-        if flag in _WITHOUT_EFFECT:
-            sentences.append(f"{flag} has no effect in this server")
-        elif argument.startswith("-"):
-            raise StartupError(_unknown_flag(flag, known_flags))
-        elif index == 0 or unknown[index - 1] not in _WITHOUT_EFFECT:
-            raise StartupError(f"unexpected argument {argument!r}")
-    return sentences
+class _WithoutEffect(argparse.Action):
+    """Takes a flag and its value, with ``=`` or without, and says that they mean nothing here."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:  # noqa: ARG002
+        print(f"ortolan: {option_string} has no effect in this server", file=sys.stderr)
+
+
+def _refuse_unknown(unknown: Sequence[str], known_flags: Sequence[str]) -> None:
+    """Raises StartupError for the first argument that no flag and no path took."""
+    for argument in unknown:
+        if argument.startswith("-"):
+            raise StartupError(_unknown_flag(argument.split("=", 1)[0], known_flags))
+        raise StartupError(f"unexpected argument {argument!r}")
 
 
 def _unknown_flag(flag: str, known_flags: Sequence[str]) -> str:

@@ -5,7 +5,11 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)} | {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
+# What moves a terminal's cursor or ends a line somewhere: a client's text must not forge a line.
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+_ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROLS}
+_ESCAPES_IN_TRACEBACKS = {code: escape for code, escape in _ESCAPES.items() if code != ord("\n")}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
 
 
 def set_up(verbose: int, as_json: bool) -> None:
@@ -27,7 +31,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage().translate(_ESCAPES)}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + self.formatException(record.exc_info).translate(_ESCAPES_IN_TRACEBACKS)
         return line
 
 
@@ -43,7 +47,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry, ensure_ascii=False).translate(_JSON_ESCAPES)
 
 
 def _time(record: logging.LogRecord) -> str:

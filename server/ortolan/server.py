@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 
@@ -91,6 +93,9 @@ class Server:
             await self._serve_until_stopped()
         finally:
             await self._close(tasks)
+            if _models_run():
+                _log.error("requests were still running after --exit-timeout-secs; ending without them")
+                _end_process(1)
         return 0
 
     def _open(self) -> Listeners:
@@ -170,14 +175,28 @@ class Server:
 
     async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
         """Finish what is in flight, within the grace period, and let go of everything."""
+        loop = asyncio.get_running_loop()
         grace_s = self.settings.exit_timeout_secs
+        end = loop.time() + grace_s
         servers = [http for http in (self.listeners.http, self.listeners.metrics) if http]
         for http in servers:
             http.should_exit = True
         closing = [self.listeners.grpc.stop(grace_s)] if self.listeners.grpc else []
         await asyncio.gather(*closing, *tasks)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.manager.stop(), grace_s)
+            await asyncio.wait_for(self.manager.stop(), max(0.5, end - loop.time()))
+
+
+def _models_run() -> bool:
+    """Whether an instance's thread is still inside its model."""
+    return any(thread.name.startswith("instance ") for thread in threading.enumerate())
+
+
+def _end_process(code: int) -> NoReturn:
+    """End at once: to finalise the interpreter under a model that runs in another thread makes it abort."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def model_manager(settings: Settings, visible_gpus: str | None) -> ModelManager:

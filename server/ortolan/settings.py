@@ -89,10 +89,10 @@ class Settings(BaseModel):
     @field_validator("model_repository", "load_model", mode="before")
     @classmethod
     def _several(cls, value: object) -> object:
-        """One text, as the environment has it, stands for a list parted by commas."""
+        """One text, as the environment has it, stands for a list parted by commas. Blank parts are none."""
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+            value = [part.strip() for part in value.split(",")]
+        return [part for part in value if str(part).strip()] if isinstance(value, list) else value
 
     @field_validator("*", mode="before")
     @classmethod

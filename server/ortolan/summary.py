@@ -1,6 +1,7 @@
 """What a person is told at start: models, versions, devices, threads, addresses, and one request to try."""
 
 import json
+from urllib.parse import quote
 
 from ortolan import __version__
 from ortolan.core.model_manager import ModelManager
@@ -26,7 +27,8 @@ def models_table(manager: ModelManager) -> str:
     """One line for each version that is served, and one for each model that is not, with the reason."""
     rows = [_row(version) for version in manager.serving()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)] if rows else []
-    lines = ["  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+    columns = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+    lines = [f"  {line.rstrip()}" for line in columns]
     for name, reasons in manager.failures().items():
         lines += [f"  {name}  NOT SERVED: {reason}" for reason in reasons]
     return "\n".join(lines) or "  no models: the model repository is empty"
@@ -78,4 +80,4 @@ def _example(server: Server) -> str:
     address = _reachable(_address(server.settings.http_address, http.port))
     body = json.dumps(example_request(versions[0].signature), separators=(",", ":"))
     quoted = body.replace("'", "'\\''")
-    return f"curl -s http://{address}/v2/models/{versions[0].name}/infer -d '{quoted}'"
+    return f"curl -s http://{address}/v2/models/{quote(versions[0].name, safe='')}/infer -d '{quoted}'"

@@ -1,12 +1,14 @@
-"""Statistics → Prometheus, at scrape time: Triton's metric names and labels over the core's plain numbers."""
+"""Statistics → Prometheus, at scrape time: Triton's metric names and labels over the core's plain numbers.
 
-from collections.abc import Callable, Iterable, Iterator
+Triton's metrics are written here, in Prometheus' text format 0.0.4: its counters carry no ``_total``, which
+prometheus_client would add to the names in the TYPE lines, so that the types would be those of metrics that are not
+there. What the process itself uses comes from prometheus_client.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,7 +32,6 @@ def _microseconds(ns: int) -> float:
     return ns // 1000
 
 
-# Triton's names have no _total, which prometheus_client's own counters would add.
 _SERIES = (
     _Series(
         "nv_inference_request_success",
@@ -95,36 +96,34 @@ _SERIES = (
 )
 
 
-class StatisticsCollector(Collector):
-    """Reads the statistics of every ready version whenever Prometheus asks."""
-
-    def __init__(self, core: InferenceCore) -> None:
-        self._core = core
-
-    def collect(self) -> Iterable[Metric]:
-        versions = self._core.serving()
-        for series in _SERIES:
-            yield _metric(series, versions)
-        yield _failures(versions)
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
+_FAILURES = "nv_inference_request_failure"
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def _metric(series: _Series, versions: Iterable[ModelVersion]) -> Metric:
-    metric = Metric(series.name, series.help, series.kind)
-    for version in versions:
-        metric.add_sample(series.name, _labels(version), series.value(version))
-    return metric
+def metrics_app(core: InferenceCore) -> Starlette:
+    """The application of the metrics port: ``GET /metrics``."""
+
+    process = CollectorRegistry()
+    ProcessCollector(registry=process)
+
+    async def page(request: Request) -> Response:  # noqa: ARG001
+        text = "".join(_lines(core.serving())).encode() + generate_latest(process)
+        return Response(text, headers={"content-type": _CONTENT_TYPE})
+
+    return Starlette(routes=[Route("/metrics", page, methods=["GET"])])
 
 
-def _failures(versions: Iterable[ModelVersion]) -> Metric:
-    name = "nv_inference_request_failure"
-    metric = Metric(name, "Number of failed inference requests, all batch sizes", "counter")
+def _lines(versions: Sequence[ModelVersion]) -> Iterator[str]:
+    """The page, line by line: every metric with one sample for each ready version."""
+    for series in _SERIES:
+        yield _heading(series.name, series.kind, series.help)
+        for version in versions:
+            yield _sample(series.name, _labels(version), series.value(version))
+    yield _heading(_FAILURES, "counter", "Number of failed inference requests, all batch sizes")
     for version in versions:
         for reason, count in version.statistics.failures.items():
-            metric.add_sample(name, {**_labels(version), "reason": reason.value}, count)
-    return metric
+            yield _sample(_FAILURES, {**_labels(version), "reason": reason.value}, count)
 
 
 def _labels(version: ModelVersion) -> dict[str, str]:
@@ -132,16 +131,10 @@ def _labels(version: ModelVersion) -> dict[str, str]:
     return {"model": version.name, "version": version.number_text, **tags}
 
 
-def _routes(registry: CollectorRegistry) -> Iterator[Route]:
-    async def page(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
-
-    yield Route("/metrics", page, methods=["GET"])
+def _heading(name: str, kind: str, explanation: str) -> str:
+    return f"# HELP {name} {explanation}\n# TYPE {name} {kind}\n"
 
 
-def metrics_app(core: InferenceCore) -> Starlette:
-    """The application of the metrics port: ``GET /metrics``."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(StatisticsCollector(core))
-    return Starlette(routes=list(_routes(registry)))
+def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
+    text = ",".join(f'{key}="{content.translate(_ESCAPES)}"' for key, content in labels.items())
+    return f"{name}{{{text}}} {value}\n"

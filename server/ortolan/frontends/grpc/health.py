@@ -1,6 +1,7 @@
 """``grpc.health.v1.Health``: the server's readiness in the words that balancers and Kubernetes know."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from ortolan.core.inference_core import InferenceCore
@@ -16,6 +17,7 @@ class HealthService:
 
     def __init__(self, core: InferenceCore) -> None:
         self._core = core
+        self._stopping = asyncio.Event()
 
     async def check(self, data: bytes) -> bytes:
         """The status of one service. Raises NotFound for a service that this server does not have."""
@@ -25,7 +27,7 @@ class HealthService:
         return self._answer(self._status())
 
     async def watch(self, data: bytes) -> AsyncIterator[bytes]:
-        """The status now, and again whenever it changes."""
+        """The status now, and again whenever it changes, until the server stops."""
         request = messages.parse(messages.HealthCheckRequest, data)
         known = request.service in _SERVICES
         told = None
@@ -34,7 +36,14 @@ class HealthService:
             if status != told:
                 told = status
                 yield self._answer(status)
-            await asyncio.sleep(_WATCH_INTERVAL_S)
+            if self._stopping.is_set():
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _WATCH_INTERVAL_S)
+
+    def end_watches(self) -> None:
+        """End the streams of all watchers, which would otherwise hold the stopping server up for its whole grace."""
+        self._stopping.set()
 
     def _status(self) -> int:
         kinds = messages.HealthCheckResponse

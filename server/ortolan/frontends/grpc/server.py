@@ -27,7 +27,8 @@ class GrpcServer:
     def __init__(self, core: InferenceCore, address: str, port: int, max_message_bytes: int) -> None:
         """Bind ``address``:``port`` (0 picks a free port). Raises StartupError when it is taken."""
         self._server = grpc.aio.server(options=_options(max_message_bytes))
-        self._server.add_generic_rpc_handlers((_inference_handler(core), _health_handler(core)))
+        self._health = HealthService(core)
+        self._server.add_generic_rpc_handlers((_inference_handler(core), _health_handler(self._health)))
         services = (messages.INFERENCE_SERVICE, messages.HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(services, self._server, pool=messages.POOL)
         host = f"[{address}]" if ":" in address else address
@@ -44,6 +45,7 @@ class GrpcServer:
 
     async def stop(self, grace_s: float) -> None:
         """Accept no further calls, and end those that are running after ``grace_s``."""
+        self._health.end_watches()
         await self._server.stop(grace_s)
 
 
@@ -64,8 +66,7 @@ def _inference_handler(core: InferenceCore) -> Any:
     return grpc.method_handlers_generic_handler(messages.INFERENCE_SERVICE, handlers)
 
 
-def _health_handler(core: InferenceCore) -> Any:
-    health = HealthService(core)
+def _health_handler(health: HealthService) -> Any:
     handlers = {
         "Check": grpc.unary_unary_rpc_method_handler(_unary(health.check)),
         "Watch": grpc.unary_stream_rpc_method_handler(_streaming(health.watch)),

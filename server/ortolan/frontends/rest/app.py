@@ -1,5 +1,7 @@
 """The REST application: its routes, and what an error looks like to a client."""
 
+import asyncio
+import contextlib
 import logging
 
 import orjson
@@ -17,6 +19,7 @@ from ortolan.frontends.rest.inference import InferenceEndpoint, inference_path
 
 _log = logging.getLogger(__name__)
 _PHRASES = {404: "Not Found", 405: "Method Not Allowed"}
+_STOPPED = Unavailable("the server stopped before this request was answered; send it to another, or again later")
 
 
 class RestApp(FastAPI):
@@ -30,7 +33,7 @@ class RestApp(FastAPI):
         self._core = core
         self._inference = InferenceEndpoint(core, max_body_bytes)
         self.router.routes.extend(documentation.routes())
-        for router in (health.router(core), models.router(core), repository.router(core)):
+        for router in (health.router(core), models.router(core), repository.router(core, max_body_bytes)):
             self.include_router(router)
         self.add_exception_handler(OrtolanError, _report)
         self.add_exception_handler(HTTPException, _report_http)
@@ -39,7 +42,9 @@ class RestApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         target = inference_path(scope)
         if target is None:
-            await super().__call__(scope, receive, send)
+            # What is raised past the error report was reported by it; uvicorn would log it a second time.
+            with contextlib.suppress(Exception):
+                await super().__call__(scope, receive, send)
         elif scope["method"] != "POST":
             await _answer(405, "Method Not Allowed", {"allow": "POST"})(scope, receive, send)
         else:
@@ -50,6 +55,9 @@ class RestApp(FastAPI):
             await self._inference.answer(name, version, scope, receive, send)
         except OrtolanError as error:
             await _error_answer(error)(scope, receive, send)
+        # Only a stopping server cancels: what outlasts its grace period is told so instead of being cut off.
+        except asyncio.CancelledError:
+            await _error_answer(_STOPPED)(scope, receive, send)
         except Exception as error:
             await _bug_answer(scope, error)(scope, receive, send)
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -93,7 +94,7 @@ def routes() -> list[Route]:
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _ASSETS:
-            return Response(status_code=404)
+            raise HTTPException(404)
         content = (files("fastapi_offline") / "static" / name).read_bytes()
         return Response(content, media_type=_ASSETS[name], headers={"cache-control": "max-age=86400"})
 

@@ -11,13 +11,12 @@ from ortolan.errors import InvalidArgument, Unsupported
 from ortolan.frontends.rest.bodies import ErrorBody, IndexEntryBody, IndexRequestBody
 from ortolan.frontends.rest.request_body import read_body
 
-_SMALL_BODY_BYTES = 1 << 20
 _Responses = dict[int | str, dict[str, Any]]
 _BAD: _Responses = {400: {"model": ErrorBody, "description": "The request cannot be honoured as it is"}}
 _NOT_ALLOWED: _Responses = {503: {"model": ErrorBody, "description": "The control mode does not allow it"}}
 
 
-def router(core: InferenceCore) -> APIRouter:
+def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
     routes = APIRouter(tags=["repository"])
 
     @routes.post(
@@ -30,7 +29,7 @@ def router(core: InferenceCore) -> APIRouter:
         },
     )
     async def index(request: Request) -> Response:
-        only_ready = (await _json_object(request)).get("ready", False)
+        only_ready = (await _json_object(request, max_body_bytes)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidArgument(f"'ready' expects true or false, got {type(only_ready).__name__}")
         entries = await core.index(only_ready)
@@ -43,7 +42,7 @@ def router(core: InferenceCore) -> APIRouter:
 
     @routes.post("/v2/repository/models/{model_name}/load", summary="Load a model", responses=_BAD | _NOT_ALLOWED)
     async def load(model_name: str, request: Request) -> Response:
-        parameters = (await _json_object(request)).get("parameters") or {}
+        parameters = (await _json_object(request, max_body_bytes)).get("parameters") or {}
         if parameters:
             raise Unsupported("loading with parameters is not supported yet: change the files in the model repository")
         await core.load(model_name)
@@ -51,16 +50,16 @@ def router(core: InferenceCore) -> APIRouter:
 
     @routes.post("/v2/repository/models/{model_name}/unload", summary="Unload a model", responses=_NOT_ALLOWED | _BAD)
     async def unload(model_name: str, request: Request) -> Response:
-        await _json_object(request)
+        await _json_object(request, max_body_bytes)
         await core.unload(model_name)
         return Response()
 
     return routes
 
 
-async def _json_object(request: Request) -> dict[str, object]:
+async def _json_object(request: Request, max_body_bytes: int) -> dict[str, object]:
     """The body as a JSON object; an empty body is an empty one."""
-    body = await read_body(request.scope, request.receive, _SMALL_BODY_BYTES)
+    body = await read_body(request.scope, request.receive, max_body_bytes)
     if not body.strip():
         return {}
     try:

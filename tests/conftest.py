@@ -1,0 +1,37 @@
+"""Servers that many tests only read from, started once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx_models
+import pytest
+from server_process import ServerProcess, running
+
+from ortolan.inference.datatypes import DATATYPES
+
+ROOT = Path(__file__).parents[1]
+
+_BATCHING = "dynamic_batching { }\ninstance_group [ { count: 1, kind: KIND_CPU } ]\n"
+
+
+@pytest.fixture(scope="session")
+def model_repo_server() -> Iterator[ServerProcess]:
+    """The example models, served."""
+    with running(ROOT / "model_repo") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def small_models_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """``identity_fp32`` and so on for each datatype, ``large`` of any width, ``slow``, ``gather``, ``slower``."""
+    repository = tmp_path_factory.mktemp("small_models")
+    for datatype in DATATYPES:
+        identity = onnx_models.identity(datatype.onnx_element_type)
+        onnx_models.save_version(repository, f"identity_{datatype.name.lower()}", identity)
+    onnx_models.save_version(repository, "large", onnx_models.identity(shape=("rows", "columns")))
+    onnx_models.save_version(repository, "slow", onnx_models.slow(20_000), config=f"max_batch_size: 8\n{_BATCHING}")
+    onnx_models.save_version(repository, "gather", onnx_models.gather(), config=f"max_batch_size: 8\n{_BATCHING}")
+    config = "max_batch_size: 1\ninstance_group [ { count: 1, kind: KIND_CPU } ]\n"
+    onnx_models.save_version(repository, "slower", onnx_models.slow(200_000), config=config)
+    with running(repository) as server:
+        yield server

@@ -1,0 +1,175 @@
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx_models
+import pytest
+from server_process import finished
+
+from ortolan import __version__
+from ortolan.cli import main
+
+NOWHERE = "/nowhere/at/all"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The command sets the process' logging up; the tests' own process wants its own back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "repository"
+    onnx_models.save_version(root, "double", onnx_models.doubler())
+    onnx_models.save_version(root, "single", onnx_models.doubler(), config="max_batch_size: 1")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve"], "say what to serve: ortolan serve PATH"),
+        (["models"], "say what to serve"),
+        (["serve", NOWHERE], f"the model repository '{NOWHERE}' does not exist"),
+        (["models", NOWHERE], f"the model repository '{NOWHERE}' does not exist"),
+        (["serve", NOWHERE, "--http-prot=1"], "unknown flag --http-prot; did you mean --http-port?"),
+        (["serve", NOWHERE, "--http_port=1"], "unknown flag --http_port; did you mean --http-port?"),
+        (["serve", NOWHERE, "--model-repositry", "x"], "--model-repositry; did you mean --model-repository?"),
+        (["serve", NOWHERE, "--http"], "unknown flag --http; did you mean"),  # no abbreviations
+        (["serve", NOWHERE, "--zzzzzz=1"], "unknown flag --zzzzzz\n"),
+        (["models", NOWHERE, "-x"], "unknown flag -x"),
+        (["version", "--verbos"], "unknown flag --verbos"),
+        (["version", "extra"], "unexpected argument 'extra'"),
+        (["serve", NOWHERE, "--http-port", "0", "other"], "unexpected argument 'other'"),
+        (["serve", NOWHERE, "--log-infos=1"], "unknown flag --log-infos"),
+        (["serve", NOWHERE, "--http-port=x"], "--http-port (ORTOLAN_HTTP_PORT): "),
+        (["serve", NOWHERE, "--strict-readiness", "x"], "--strict-readiness (ORTOLAN_STRICT_READINESS): "),
+        (["serve", NOWHERE, "--load-model=a"], "--load-model needs --model-control-mode=explicit"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line_is_said_in_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("ortolan: ")
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["sevre"], ["serve", "--http-port"], ["--help=1"]])
+def test_what_is_no_command_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: ortolan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["serve", "models", "version"]),
+        (["serve", "--help"], ["--http-port PORT", "ORTOLAN_HTTP_PORT", "default: 8000", "--model-store"]),
+    ],
+)
+def test_help_shows_what_there_is(arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in words)
+    assert "--backend-directory" not in printed
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--log-info=1", "{}"],
+        ["--log-info", "1", "{}"],
+        ["{}", "--log-info", "1"],
+        ["{}", "--log-info"],
+        ["--log-info", "true", "--model-store", "{}"],
+        ["--log-info=1", "--backend-config=onnxruntime,a=b", "{}"],
+    ],
+)
+def test_flags_of_triton_without_effect_take_their_value_and_get_a_word(
+    flags: list[str], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", *(flag.format(repository) for flag in flags)]) == 0
+    printed = capsys.readouterr()
+    assert "ortolan: --log-info has no effect in this server\n" in printed.err
+    assert "  double  version 1" in printed.out
+
+
+def test_version_prints_ours_and_onnx_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
+    import onnxruntime
+
+    assert main(["version"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"ortolan {__version__}"
+    assert lines[1].startswith(f"onnxruntime {onnxruntime.__version__} (")
+    assert "CPUExecutionProvider" in lines[1]
+    assert "Azure" not in lines[1]
+
+
+def test_models_prints_what_would_be_served_and_how(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", str(repository)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines] == [["double", "version", "1"], ["single", "version", "1"]]
+    assert "batches of up to 4 rows" in lines[0]
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_models_prints_what_would_not_be_served_and_why(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / "broken" / "1").mkdir(parents=True)
+    (repository / "broken" / "1" / "model.onnx").write_bytes(b"nonsense")
+    assert main(["models", str(repository)]) == 1
+    printed = capsys.readouterr().out
+    assert "  double  version 1" in printed
+    assert "  broken  NOT SERVED: version 1 is at UNAVAILABLE state: ONNX Runtime cannot load model 'broken'" in printed
+
+
+@pytest.mark.parametrize(
+    ("path", "flags", "expected"),
+    [
+        ("repository", [], ["double", "single"]),
+        ("repository/double", [], ["double"]),
+        ("repository/double", ["--model-name=twice"], ["twice"]),
+        ("repository/double/1/model.onnx", ["--model-name", "twice"], ["twice"]),
+        ("loose.onnx", [], ["loose"]),
+        (".", [], ["loose"]),
+    ],
+)
+def test_models_takes_the_three_kinds_of_path(
+    repository: Path, path: str, flags: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx_models.save(onnx_models.doubler(), repository.parent / "loose.onnx")
+    assert main(["models", str(repository.parent / path), *flags]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == expected
+
+
+def test_several_repositories_are_served_together(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx_models.save_version(tmp_path / "other", "triple", onnx_models.doubler())
+    assert main(["models", str(repository), "--model-repository", str(tmp_path / "other")]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["double", "single", "triple"]
+
+
+def test_an_empty_repository_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert "no models" in printed.out
+    assert "is empty" in printed.err
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = finished("version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"ortolan {__version__}\n")

@@ -1,0 +1,183 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ortolan.errors import StartupError
+from ortolan.settings import Settings, flag_of, likely_misspelt, read_settings
+
+# field, text, value: every setting as it is written in a flag or in the environment
+TEXTS = [
+    ("model_repository", "/a, /b,", (Path("/a"), Path("/b"))),
+    ("model_name", " digits ", "digits"),
+    ("model_control_mode", "poll", "poll"),
+    ("load_model", "", ()),
+    ("repository_poll_secs", "0.5", 0.5),
+    ("disable_auto_complete_config", "true", True),
+    ("model_config_name", "small", "small"),
+    ("default_max_batch_size", "0", 0),
+    ("strict_readiness", "false", False),
+    ("exit_on_error", "0", False),
+    ("exit_timeout_secs", "0", 0.0),
+    ("drain_delay_secs", "12.5", 12.5),
+    ("model_load_thread_count", "2", 2),
+    ("device", "cpu", "cpu"),
+    ("intra_op_threads", "8", 8),
+    ("fallback", "allow", "allow"),
+    ("max_queue_size", "10", 10),
+    ("id", "server 7", "server 7"),
+    ("allow_http", "no", False),
+    ("http_address", "0.0.0.0", "0.0.0.0"),  # noqa: S104 - parsed, not bound
+    ("http_port", "0", 0),
+    ("http_max_input_size", "1000", 1000),
+    ("allow_grpc", "off", False),
+    ("grpc_address", "::", "::"),
+    ("grpc_port", "65535", 65535),
+    ("allow_metrics", "False", False),
+    ("metrics_address", "10.0.0.1", "10.0.0.1"),
+    ("metrics_port", "9000", 9000),
+    ("log_verbose", "1", 1),
+    ("log_format", "json", "json"),
+]
+
+
+def test_the_table_has_every_setting() -> None:
+    assert [field for field, _, _ in TEXTS] == [*Settings.model_fields]
+
+
+@pytest.mark.parametrize(("field", "text", "value"), TEXTS)
+def test_every_setting_is_a_flag_and_an_environment_variable(field: str, text: str, value: object) -> None:
+    assert getattr(read_settings({field: text}, {}), field) == value
+    assert getattr(read_settings({}, {f"ORTOLAN_{field.upper()}": text}), field) == value
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_says_what_it_is(field: str) -> None:
+    assert str(Settings.model_fields[field].description).endswith(".")
+    assert flag_of(field).startswith("--")
+
+
+def test_the_defaults_are_tritons_but_for_the_addresses() -> None:
+    settings = read_settings({}, {})
+    assert (settings.http_port, settings.grpc_port, settings.metrics_port) == (8000, 8001, 8002)
+    assert (settings.model_control_mode, settings.repository_poll_secs) == ("none", 15)
+    assert (settings.strict_readiness, settings.exit_on_error, settings.exit_timeout_secs) == (True, True, 30)
+    assert settings.http_max_input_size == 64 * 2**20
+    assert {settings.http_address, settings.grpc_address, settings.metrics_host} == {"127.0.0.1"}
+
+
+def test_flags_beat_the_environment() -> None:
+    environment = {"ORTOLAN_HTTP_PORT": "1", "ORTOLAN_GRPC_PORT": "2"}
+    settings = read_settings({"http_port": "3"}, environment)
+    assert (settings.http_port, settings.grpc_port) == (3, 2)
+
+
+def test_a_wrong_variable_that_a_flag_overrules_does_no_harm() -> None:
+    assert read_settings({"http_port": "3"}, {"ORTOLAN_HTTP_PORT": "nonsense"}).http_port == 3
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    assert read_settings({}, {"ORTOLAN_HTTP_PORT": ""}).http_port == 8000
+
+
+@pytest.mark.parametrize("given", [[""], ["", " "], "", " , "])
+def test_an_empty_path_is_no_path_and_not_the_current_directory(given: object) -> None:
+    assert read_settings({"model_repository": given}, {}).model_repository == ()
+
+
+def test_a_path_may_have_commas_in_a_flag() -> None:
+    assert read_settings({"model_repository": ["/a,b"]}, {}).model_repository == (Path("/a,b"),)
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    environment = {"HTTP_PORT": "1", "ORTOLAN_SERVICE_PORT": "2", "ortolan_http_port": "3"}
+    assert read_settings({}, environment) == read_settings({}, {})
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        ("http_port", "http", "valid integer"),
+        ("http_port", "-1", "greater than or equal to 0"),
+        ("grpc_port", "65536", "less than or equal to 65535"),
+        ("metrics_port", "8.5", "valid integer"),
+        ("model_control_mode", "Explicit", "'none', 'poll' or 'explicit'"),
+        ("repository_poll_secs", "0", "greater than 0"),
+        ("drain_delay_secs", "-1", "greater than or equal to 0"),
+        ("drain_delay_secs", "soon", "valid number"),
+        ("exit_timeout_secs", "nan", "Input should be"),
+        ("exit_timeout_secs", "inf", "less than or equal to 86400"),
+        ("strict_readiness", "maybe", "valid boolean"),
+        ("default_max_batch_size", "-1", "greater than or equal to 0"),
+        ("max_queue_size", "0", "greater than or equal to 1"),
+        ("intra_op_threads", "0", "greater than or equal to 1"),
+        ("http_max_input_size", "64M", "valid integer"),
+        ("device", "gpu9", "'cuda'"),
+        ("fallback", "yes", "'forbid' or 'allow'"),
+        ("log_format", "xml", "'text' or 'json'"),
+        ("log_verbose", "-1", "greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_flag_its_variable_and_what_came(field: str, text: str, said: str) -> None:
+    for flags, environment in (({field: text}, {}), ({}, {f"ORTOLAN_{field.upper()}": text})):
+        with pytest.raises(StartupError) as refused:
+            read_settings(flags, environment)
+        for part in (flag_of(field), f"ORTOLAN_{field.upper()}", said, repr(text)):
+            assert part in str(refused.value)
+
+
+def test_all_wrong_values_are_named_at_once() -> None:
+    with pytest.raises(StartupError, match=r"(?s)--http-port.*--log-format"):
+        read_settings({"http_port": "x", "log_format": "y"}, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"load_model": ["a"]}, "--load-model needs --model-control-mode=explicit"),
+        ({"load_model": ["*", "a"], "model_control_mode": "explicit"}, "--load-model=* must be the only"),
+        ({"allow_http": "false", "allow_grpc": "false"}, "at least one of --allow-http and --allow-grpc"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(flags: dict[str, object], said: str) -> None:
+    with pytest.raises(StartupError) as refused:
+        read_settings(flags, {})
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ({}, "127.0.0.1"),
+        ({"http_address": "10.0.0.1"}, "10.0.0.1"),
+        ({"http_address": "10.0.0.1", "metrics_address": "127.0.0.1"}, "127.0.0.1"),
+    ],
+)
+def test_metrics_are_where_http_is_unless_told_otherwise(given: dict[str, object], host: str) -> None:
+    assert read_settings(given, {}).metrics_host == host
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(ValidationError):
+        read_settings({}, {}).http_port = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ORTOLAN_HTTP_PROT", "ORTOLAN_HTTP_PORT"),
+        ("ORTOLAN_MODEL_REPOSITRY", "ORTOLAN_MODEL_REPOSITORY"),
+        ("ORTOLAN_DRAIN_DELAY_SEC", "ORTOLAN_DRAIN_DELAY_SECS"),
+        ("ORTOLAN_HTTP_PORT", None),
+        ("ORTOLAN_PORT", None),  # Kubernetes sets these for a service called ortolan
+        ("ORTOLAN_SERVICE_PORT", None),
+        ("ORTOLAN_PORT_8000_TCP_ADDR", None),
+        ("ORTOLAN_SERVICE_PORT_HTTP", None),
+        ("ORTOLAN_SERVICE_PORT_GRPC", None),
+        ("HTTP_PROT", None),
+    ],
+)
+def test_a_variable_that_is_nearly_one_of_ours_gets_a_word(name: str, meant: str | None) -> None:
+    sentences = likely_misspelt({name: "1"})
+    expected = f"the environment variable {name} has no effect; did you mean {meant}?"
+    assert sentences == ([expected] if meant else [])
