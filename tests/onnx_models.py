@@ -151,6 +151,14 @@ def save_externally(proto: onnx.ModelProto, path: Path) -> Path:
     return path.parent / "weights.bin"
 
 
+def chain(length: int) -> onnx.ModelProto:
+    """y = sin(sin(… x)) through ``length`` nodes, which take seconds to load by the ten thousand."""
+    nodes = [helper.make_node("Sin", [f"t{index}"], [f"t{index + 1}"]) for index in range(length)]
+    first, last = helper.make_node("Identity", ["x"], ["t0"]), helper.make_node("Identity", [f"t{length}"], ["y"])
+    tensor = (TensorProto.FLOAT, ["batch", 4])
+    return model([first, *nodes, last], [("x", *tensor)], [("y", *tensor)])
+
+
 def save(proto: onnx.ModelProto, path: Path) -> Path:
     """Write the model, making the directories above it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -87,12 +87,18 @@ class Server:
         tasks = [asyncio.create_task(http.listen()) for http in (self.listeners.http, self.listeners.metrics) if http]
         if self.listeners.grpc:
             await self.listeners.grpc.start()
+        loading = asyncio.create_task(self._load_models())
         try:
-            if not await self._load_models():
+            if await self._stopped_before(loading):
+                return 0
+            if not loading.result():
                 return 1
             await self._serve_until_stopped()
         finally:
+            loading.cancel()
             await self._close(tasks)
+            if loading.cancelled():
+                _end_process(0)
             if _models_run():
                 _log.error("requests were still running after --exit-timeout-secs; ending without them")
                 _end_process(1)
@@ -139,6 +145,13 @@ class Server:
             return False
         self.core.set_started()
         return True
+
+    async def _stopped_before(self, loading: asyncio.Task[bool]) -> bool:
+        """Whether a signal came while models load: nobody sends requests yet, so nothing is to be drained."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        return not loading.done()
 
     def _startup_names(self) -> tuple[str, ...] | None:
         if self.settings.model_control_mode != "explicit" or self.settings.load_model == ("*",):
@@ -193,7 +206,7 @@ def _models_run() -> bool:
 
 
 def _end_process(code: int) -> NoReturn:
-    """End at once: to finalise the interpreter under a model that runs in another thread makes it abort."""
+    """End at once: the interpreter's own way out waits for a load, and aborts under a model that runs."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

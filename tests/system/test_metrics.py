@@ -6,6 +6,7 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -39,9 +40,9 @@ def families(text: str) -> dict[str, Family]:
         elif heading := re.fullmatch(rf"# TYPE {name} (counter|gauge)", line):
             found[name] = Family(heading[1], explanation)
         else:
-            sample = re.fullmatch(rf"{name}{{(.*)}} (\S+)", line)
+            sample = re.fullmatch(rf"{name}(?:{{(.*)}})? (\S+)", line)
             assert sample, line
-            labels = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"(?:,|$)', sample[1])
+            labels = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"(?:,|$)', sample[1] or "")
             found[name].samples.append(({key: unescaped(value) for key, value in labels}, float(sample[2])))
     return found
 
@@ -91,7 +92,7 @@ def samples(server: ServerProcess, model: str = "gather", version: str = "1") ->
         labels.get("reason", name): value
         for name, family in families(page(server)[1]).items()
         for labels, value in family.samples
-        if (labels["model"], labels["version"]) == (model, version)
+        if (labels.get("model"), labels.get("version")) == (model, version)
     }
 
 
@@ -107,7 +108,7 @@ def infer(server: ServerProcess, index: int, rows: int = 1) -> int:
 
 
 def test_every_metric_is_there_from_the_start_with_its_type_and_labels(server: ServerProcess) -> None:
-    found = families(page(server)[1])
+    found = {name: family for name, family in families(page(server)[1]).items() if name.startswith("nv_")}
     assert {name: family.kind for name, family in found.items()} == (
         dict.fromkeys(COUNTERS, "counter") | dict.fromkeys(GAUGES, "gauge")
     )
@@ -139,6 +140,15 @@ def test_the_page_is_prometheus_text_whatever_is_accepted(model_repo_server: Ser
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert text.endswith("\n")
     assert "# TYPE nv_inference_count counter\n" in text
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the numbers come from /proc")
+def test_what_the_process_uses_is_there_too(server: ServerProcess) -> None:
+    found = families(page(server)[1])
+    kinds = {"process_cpu_seconds_total": "counter", "process_resident_memory_bytes": "gauge"}
+    for name, kind in kinds.items():
+        ((labels, value),) = found[name].samples
+        assert (found[name].kind, labels, value > 0) == (kind, {}, True)
 
 
 def growth(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

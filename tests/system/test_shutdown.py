@@ -1,14 +1,18 @@
 """Stopping: not ready at once, alive to the end of the delay, and no request that was let in goes unanswered."""
 
+import contextlib
 import http.client
 import json
 import re
 import signal
+import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ import numpy as np
 import onnx_models
 import pytest
 import tritonclient.grpc
-from server_process import ServerProcess, eventually, running
+from server_process import ServerProcess, command, eventually, running
 
 from ortolan.protocol import protobuf_messages as messages
 
@@ -152,3 +156,27 @@ def test_a_request_that_outlasts_the_grace_period_is_told_so_and_the_process_end
             assert (code, "stopped before" in str(error["error"])) == (503, True)
         assert server.process.wait(SOON_S) == 1
     assert "--exit-timeout-secs" in log.read_text()
+
+
+def test_a_signal_while_models_load_ends_the_process_without_waiting_for_them(tmp_path: Path) -> None:
+    onnx_models.save_version(tmp_path, "long", onnx_models.chain(40_000))
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = (f"--http-port={port}", "--grpc-port=0", "--metrics-port=0", f"--drain-delay-secs={LONG_S}")
+    process = subprocess.Popen(
+        command("serve", tmp_path, *flags), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+    def unready() -> bool:
+        with contextlib.suppress(OSError):
+            return status(f"127.0.0.1:{port}", "/v2/health/ready") == 400
+        return False
+
+    try:
+        eventually(unready)
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=SOON_S)
+        assert (process.returncode, printed) == (0, "")
+    finally:
+        process.kill()
