@@ -127,6 +127,20 @@ def test_after_sigterm_the_server_is_unready_at_once_answers_on_and_a_second_sig
     kept.close()
 
 
+def test_while_draining_every_answer_closes_its_connection(draining: ServerProcess) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", draining.http_port, timeout=10)) as kept:
+        kept.request("POST", "/v2/models/double/infer", body(1))
+        first = kept.getresponse()
+        assert (first.status, first.getheader("connection")) == (200, None)
+        first.read()
+        draining.process.send_signal(signal.SIGTERM)
+        eventually(lambda: status(draining.http, "/v2/health/ready") == 503)
+        kept.request("POST", "/v2/models/double/infer", body(1))
+        last = kept.getresponse()
+        assert (last.status, last.getheader("connection")) == (200, "close")
+    draining.process.send_signal(signal.SIGINT)
+
+
 def test_sigint_does_not_wait_for_balancers(draining: ServerProcess) -> None:
     draining.process.send_signal(signal.SIGINT)
     assert draining.process.wait(SOON_S) == 0

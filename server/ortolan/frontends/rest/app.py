@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import OrtolanError, Unavailable
@@ -40,6 +40,8 @@ class RestApp(FastAPI):
         self.add_exception_handler(Exception, _report_bug)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._core.draining:
+            send = _closing(send)
         target = inference_path(scope)
         if target is None:
             # What is raised past the error report was reported by it; uvicorn would log it a second time.
@@ -63,6 +65,17 @@ class RestApp(FastAPI):
 
     def openapi(self) -> dict[str, object]:
         return documentation.openapi_document(self, self._core)
+
+
+def _closing(send: Send) -> Send:
+    """``send``, with each answer asking the client to open its next connection elsewhere."""
+
+    async def close_after(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        await send(message)
+
+    return close_after
 
 
 def _answer(status_code: int, message: str, headers: dict[str, str] | None = None) -> Response:
