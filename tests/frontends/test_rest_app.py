@@ -1,5 +1,6 @@
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -31,8 +32,8 @@ async def ask(app: RestApp, method: str, path: str) -> tuple[int, dict[str, Any]
 async def test_a_bug_is_a_500_that_tells_nothing_and_is_logged_once(
     method: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # To have no core at all is a bug that every route meets.
-    app = RestApp(cast(InferenceCore, None), 1000)
+    # To have nothing of a core but whether it drains is a bug that every route meets.
+    app = RestApp(cast(InferenceCore, SimpleNamespace(draining=False)), 1000)
     assert await ask(app, method, path) == (500, {"error": status.INTERNAL_MESSAGE})
     (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert path in record.getMessage()
