@@ -6,7 +6,8 @@
     ├── AlreadyExists        a name that is taken
     ├── Unavailable          known, but not able to answer now
     │   ├── QueueFull        refused at the door
-    │   └── RequestTimeout   its time ran out while it waited
+    │   ├── RequestTimeout   its time ran out while it waited
+    │   └── DeadlineExceeded its client's deadline cannot be met, or has passed
     ├── Unsupported          the protocol allows it, this server does not do it
     ├── Cancelled            the client gave up
     ├── Unknown              a failure without a better name
@@ -40,7 +41,9 @@ class AlreadyExists(OrtolanError):
 
 
 class Unavailable(OrtolanError):
-    """The request is right, but cannot be answered now."""
+    """The request is right, but cannot be answered now; ``retry_after_s`` is when it may be sent again."""
+
+    retry_after_s: int = 1
 
 
 class QueueFull(Unavailable):
@@ -49,6 +52,10 @@ class QueueFull(Unavailable):
 
 class RequestTimeout(Unavailable):
     """The request's time ran out before it was executed."""
+
+
+class DeadlineExceeded(Unavailable):
+    """The deadline that the client set cannot be met, or has passed."""
 
 
 class Unsupported(OrtolanError):

@@ -5,6 +5,7 @@ import grpc
 from ortolan.errors import (
     AlreadyExists,
     Cancelled,
+    DeadlineExceeded,
     Internal,
     InvalidArgument,
     NotFound,
@@ -19,6 +20,8 @@ _KINDS: dict[type[OrtolanError], tuple[int, grpc.StatusCode]] = {
     InvalidArgument: (400, grpc.StatusCode.INVALID_ARGUMENT),
     NotFound: (404, grpc.StatusCode.NOT_FOUND),
     AlreadyExists: (400, grpc.StatusCode.ALREADY_EXISTS),
+    # No kind of Triton's: its clients have no way to send a deadline over HTTP.
+    DeadlineExceeded: (504, grpc.StatusCode.DEADLINE_EXCEEDED),
     Unavailable: (503, grpc.StatusCode.UNAVAILABLE),
     Unsupported: (501, grpc.StatusCode.UNIMPLEMENTED),
     Cancelled: (400, grpc.StatusCode.CANCELLED),

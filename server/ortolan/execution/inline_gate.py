@@ -1,0 +1,48 @@
+"""Whether a batch may run on the event loop: only while it costs less than a hop to a thread and back. Pure.
+
+What a batch costs is what calibration measured. Beyond that it learns only from runs on the loop: runs in threads take
+longer for reasons of their own (they wait for the interpreter), and would close the gate for good.
+"""
+
+from collections.abc import Sequence
+
+from ortolan.execution.cost_curve import CostCurve, CurvePoint
+
+# After a run that stalled the loop none may for twenty times as long: stalls take 5 % of the loop's time at most.
+_STALL = 10
+_PAUSE_PER_STALL = 20
+# After runs of one size that took too long on the whole, though none stalled; one counts as twice the limit at most.
+_PAUSE_NS = 1_000_000_000
+_MOST = 2.0
+_RECENT_RUNS = 8
+
+
+class InlineGate:
+    """Lets batches through that should take at most ``limit_ns``; once closed, it is tried again after a while."""
+
+    def __init__(self, points: Sequence[CurvePoint], max_rows: int, limit_ns: int) -> None:
+        self._curve = CostCurve(points, max_rows)
+        self._limit_ns = limit_ns
+        self._closed_until_ns = 0
+        self._recent: dict[int, float] = {}
+        """What runs of each size took of late, as a share of the limit."""
+        self._size_closed_until_ns: dict[int, int] = {}
+
+    def admits(self, rows: int, now_ns: int) -> bool:
+        """Whether a batch of ``rows`` rows may run on the loop now."""
+        if self._curve.duration_ns(rows) > self._limit_ns:
+            return False
+        return now_ns >= self._closed_until_ns and now_ns >= self._size_closed_until_ns.get(rows, 0)
+
+    def observe(self, rows: int, duration_ns: int, now_ns: int) -> None:
+        """One run of ``rows`` rows on the loop took ``duration_ns``."""
+        if duration_ns > _STALL * self._limit_ns:
+            self._closed_until_ns = now_ns + _PAUSE_PER_STALL * duration_ns
+            return
+        recent = self._recent.get(rows, 0.0)
+        recent += (min(duration_ns / self._limit_ns, _MOST) - recent) / _RECENT_RUNS
+        if recent > 1:
+            self._size_closed_until_ns[rows] = now_ns + _PAUSE_NS
+            # What is measured while the machine is busy must not count for ever: begin again from the calibration.
+            recent = 0.0
+        self._recent[rows] = recent
