@@ -14,6 +14,8 @@ request='{
 
 response="$(curl --silent --show-error --fail-with-body --max-time 10 \
   --header "Content-Type: application/json" --data "$request" "$url/v2/models/digits/infer")" || {
+  # curl ends with 7 when nothing listens there; it has said so itself.
+  [[ $? -eq 7 ]] && { echo "no server answers at $url: start one with make serve" >&2; exit 1; }
   echo "the request failed: $response" >&2
   exit 1
 }

@@ -68,7 +68,30 @@ def gather() -> onnx.ModelProto:
 
 def slow(iterations: int) -> onnx.ModelProto:
     """y = x after a Loop of ``iterations`` small steps; about a microsecond each, and it can be terminated."""
-    body = helper.make_graph(
+    return model(
+        [helper.make_node("Loop", ["count", "keep", "x"], ["y"], body=_idle_steps())],
+        [("x", TensorProto.FLOAT, ["batch", 4])],
+        [("y", TensorProto.FLOAT, ["batch", 4])],
+        {"count": np.array(iterations, np.int64), "keep": np.array(True)},
+    )
+
+
+def slow_as_asked() -> onnx.ModelProto:
+    """y = x after as many steps of a Loop as the largest number in x says: a request decides how long it takes."""
+    return model(
+        [
+            helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+            helper.make_node("Cast", ["largest"], ["count"], to=TensorProto.INT64),
+            helper.make_node("Loop", ["count", "keep", "x"], ["y"], body=_idle_steps()),
+        ],
+        [("x", TensorProto.FLOAT, ["batch", 4])],
+        [("y", TensorProto.FLOAT, ["batch", 4])],
+        {"keep": np.array(True)},
+    )
+
+
+def _idle_steps() -> onnx.GraphProto:
+    return helper.make_graph(
         [
             helper.make_node("Identity", ["keep_in"], ["keep_out"]),
             helper.make_node("Identity", ["value_in"], ["value_out"]),
@@ -84,11 +107,107 @@ def slow(iterations: int) -> onnx.ModelProto:
             helper.make_tensor_value_info("value_out", TensorProto.FLOAT, None),
         ],
     )
+
+
+def stubborn() -> onnx.ModelProto:
+    """y = the number of boxes of the largest ``n`` that do not overlap: one node that takes n² steps and never looks
+    whether it should end. About two seconds for 60,000."""
     return model(
-        [helper.make_node("Loop", ["count", "keep", "x"], ["y"], body=body)],
+        [
+            helper.make_node("ReduceMax", ["n"], ["count"], keepdims=0),
+            helper.make_node("Range", ["zero", "count", "one"], ["numbers"]),
+            helper.make_node("Unsqueeze", ["numbers", "second"], ["lower"]),
+            helper.make_node("Add", ["lower", "one"], ["upper"]),
+            helper.make_node("Concat", ["lower", "lower", "upper", "upper"], ["corners"], axis=1),
+            helper.make_node("Unsqueeze", ["corners", "first"], ["boxes"]),
+            helper.make_node("Unsqueeze", ["numbers", "both"], ["scores"]),
+            helper.make_node("NonMaxSuppression", ["boxes", "scores", "most"], ["selected"]),
+            helper.make_node("Shape", ["selected"], ["y"]),
+        ],
+        [("n", TensorProto.FLOAT, ["any"])],
+        [("y", TensorProto.INT64, [2])],
+        {
+            "zero": np.array(0, np.float32),
+            "one": np.array(1, np.float32),
+            "first": np.array([0]),
+            "second": np.array([1]),
+            "both": np.array([0, 1]),
+            "most": np.array([10**9]),
+        },
+    )
+
+
+def dynamically_quantised() -> onnx.ModelProto:
+    """y = x·w in 8 bits, with one scale for the whole batch: a row's answer depends on its neighbours."""
+    weights = np.random.default_rng(0).integers(-127, 127, (4, 4)).astype(np.int8)
+    return model(
+        [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["quantised", "scale", "zero_point"]),
+            helper.make_node("MatMulInteger", ["quantised", "w", "zero_point"], ["product"]),
+            helper.make_node("Cast", ["product"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["wide", "scale"], ["y"]),
+        ],
         [("x", TensorProto.FLOAT, ["batch", 4])],
         [("y", TensorProto.FLOAT, ["batch", 4])],
-        {"count": np.array(iterations, np.int64), "keep": np.array(True)},
+        {"w": weights},
+    )
+
+
+def centred() -> onnx.ModelProto:
+    """y = x less the mean of all rows: a row's answer depends on its neighbours, and no operator's name tells it."""
+    return model(
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("Sub", ["x", "mean"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, ["batch", 4])],
+        [("y", TensorProto.FLOAT, ["batch", 4])],
+    )
+
+
+def first_row() -> onnx.ModelProto:
+    """y = the first row of x alone: declared with a batch dimension that it does not keep, which only a run shows."""
+    return model(
+        [
+            helper.make_node("Mul", ["x", "zero"], ["nothing"]),
+            helper.make_node("ReduceMax", ["nothing"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["number"], to=TensorProto.INT64),
+            helper.make_node("Add", ["number", "one"], ["end"]),
+            helper.make_node("Slice", ["x", "start", "end", "axis"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, ["batch", 4])],
+        [("y", TensorProto.FLOAT, ["batch", 4])],
+        {"zero": np.array(0, np.float32), "one": np.array([1]), "start": np.array([0]), "axis": np.array([0])},
+    )
+
+
+def perceptron(width: int = 64) -> onnx.ModelProto:
+    """y = two layers with a softmax over x of ``width`` numbers; a batch pays, and may differ in the last bits."""
+    random = np.random.default_rng(0)
+    return model(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["a"]),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("MatMul", ["b", "v"], ["c"]),
+            helper.make_node("Softmax", ["c"], ["y"], axis=-1),
+        ],
+        [("x", TensorProto.FLOAT, ["batch", width])],
+        [("y", TensorProto.FLOAT, ["batch", width])],
+        {
+            "w": random.normal(0, 0.2, (width, width)).astype(np.float32),
+            "v": random.normal(0, 0.2, (width, width)).astype(np.float32),
+        },
+    )
+
+
+def convolution(size: int = 32) -> onnx.ModelProto:
+    """y = a layer of 8 filters of 3×3 over a picture x of ``size``²; on a CPU a batch gains next to nothing."""
+    weights = np.random.default_rng(0).normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32)
+    return model(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        [("x", TensorProto.FLOAT, ["batch", 3, size, size])],
+        [("y", TensorProto.FLOAT, ["batch", 8, size, size])],
+        {"w": weights},
     )
 
 

@@ -50,6 +50,12 @@ def repository(tmp_path: Path) -> Path:
         (["serve", NOWHERE, "--http-port=x"], "--http-port (ORTOLAN_HTTP_PORT): "),
         (["serve", NOWHERE, "--strict-readiness", "x"], "--strict-readiness (ORTOLAN_STRICT_READINESS): "),
         (["serve", NOWHERE, "--load-model=a"], "--load-model needs --model-control-mode=explicit"),
+        (["serve", NOWHERE, "--http-restricted-api=health:k=v"], "--http-restricted-api is not supported"),
+        (["serve", NOWHERE, "--grpc-restricted-protocol", "health:k=v"], "--grpc-restricted-protocol is not supported"),
+        (["serve", NOWHERE, "--grpc-use-ssl=true"], "--grpc-use-ssl is not supported"),
+        (["serve", NOWHERE, "--grpc-use-ssl"], "--grpc-use-ssl is not supported"),
+        (["serve", NOWHERE, "--backend-config=default-max-batch-size=x"], "--default-max-batch-size (ORTOLAN_"),
+        (["serve", "x" * 300], "File name too long"),
     ],
 )
 def test_what_is_wrong_with_a_command_line_is_said_in_one_line(
@@ -96,6 +102,8 @@ def test_help_shows_what_there_is(arguments: list[str], words: list[str], capsys
         ["{}", "--log-info"],
         ["--log-info", "true", "--model-store", "{}"],
         ["--log-info=1", "--backend-config=onnxruntime,a=b", "{}"],
+        ["--log-info=1", "--log-format=ISO8601", "{}"],
+        ["--log-info=1", "--grpc-keepalive-time=7200000", "--trace-config", "level=OFF", "--grpc-use-ssl=false", "{}"],
     ],
 )
 def test_flags_of_triton_without_effect_take_their_value_and_get_a_word(
@@ -105,6 +113,30 @@ def test_flags_of_triton_without_effect_take_their_value_and_get_a_word(
     printed = capsys.readouterr()
     assert "ortolan: --log-info has no effect in this server\n" in printed.err
     assert "  double  version 1" in printed.out
+
+
+@pytest.mark.parametrize("config", ["default-max-batch-size=8", "onnxruntime,default-max-batch-size=8"])
+def test_a_backends_default_batch_size_is_ours(
+    config: str, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", str(repository), f"--backend-config={config}"]) == 0
+    printed = capsys.readouterr()
+    assert "batches of up to 8 rows" in printed.out
+    assert "no effect" not in printed.err
+
+
+def test_the_setting_of_another_backend_is_named_and_has_no_effect(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", str(repository), "--backend-config=python,default-max-batch-size=8"]) == 0
+    printed = capsys.readouterr()
+    assert "--backend-config=python,default-max-batch-size=8 has no effect in this server" in printed.err
+    assert "batches of up to 4 rows" in printed.out
+
+
+def test_strict_model_config_refuses_what_is_not_complete(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", str(repository), "--strict-model-config=true"]) == 1
+    assert "must specify its inputs and outputs" in capsys.readouterr().out
 
 
 def test_version_prints_ours_and_onnx_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +155,7 @@ def test_models_prints_what_would_be_served_and_how(repository: Path, capsys: py
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines] == [["double", "version", "1"], ["single", "version", "1"]]
     assert "batches of up to 4 rows" in lines[0]
+    assert "one request at a time" in lines[1]
     assert all(line == line.rstrip() for line in lines)
 
 

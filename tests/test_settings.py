@@ -25,6 +25,10 @@ TEXTS = [
     ("intra_op_threads", "8", 8),
     ("fallback", "allow", "allow"),
     ("max_queue_size", "10", 10),
+    ("max_queue_bytes", "1000000", 1_000_000),
+    ("max_execution_secs", "2.5", 2.5),
+    ("calibration_cache", "none", "none"),
+    ("server_timing", "on", True),
     ("id", "server 7", "server 7"),
     ("allow_http", "no", False),
     ("http_address", "0.0.0.0", "0.0.0.0"),  # noqa: S104 - parsed, not bound

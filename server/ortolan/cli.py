@@ -27,19 +27,42 @@ _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _WITHOUT_EFFECT = (
     "--backend-directory --repoagent-directory --cache-directory --pinned-memory-pool-byte-size "
     "--cuda-memory-pool-byte-size --buffer-manager-thread-count --min-supported-compute-capability "
-    "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai --http-thread-count "
-    "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-http-port "
-    "--reuse-grpc-port --log-info --log-warning --log-error --metrics-interval-ms --allow-gpu-metrics "
-    "--allow-cpu-metrics --backend-config --host-policy --model-load-gpu-limit".split()
+    "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai --allow-client-shm "
+    "--model-namespacing --model-load-retry-count --model-load-gpu-limit --host-policy "
+    "--http-thread-count --reuse-http-port --http-header-forward-pattern "
+    "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-grpc-port "
+    "--grpc-header-forward-pattern --grpc-infer-response-compression-level "
+    "--grpc-keepalive-time --grpc-keepalive-timeout --grpc-keepalive-permit-without-calls "
+    "--grpc-http2-max-pings-without-data --grpc-http2-min-recv-ping-interval-without-data "
+    "--grpc-http2-max-ping-strikes --grpc-max-connection-age --grpc-max-connection-age-grace "
+    "--metrics-config --metrics-interval-ms --allow-gpu-metrics --allow-cpu-metrics "
+    "--cache-config --response-cache-byte-size --rate-limit --rate-limit-resource "
+    "--log-info --log-warning --log-error --log-file "
+    "--trace-config --trace-file --trace-level --trace-rate --trace-count --trace-log-frequency".split()
 )
+
+# Those that guard access or encrypt: whoever sets one relies on it, so a server without it must not start.
+_GUARDS = (
+    "--http-restricted-api --grpc-restricted-protocol --grpc-use-ssl --grpc-use-ssl-mutual --grpc-server-cert "
+    "--grpc-server-key --grpc-root-cert".split()
+)
+_FALSE = ("false", "off", "no", "0")
+
+_ALIASES = {"model_repository": ["--model-store"], "disable_auto_complete_config": ["--strict-model-config"]}
+
+# Its --log-format knows only the time's form, which is ISO 8601 here.
+_TEXT_LOG_FORMATS = ("default", "ISO8601")
+
+# What its --backend-config may say that is a setting of ours.
+_BATCH_SIZE_CONFIGS = ("default-max-batch-size=", "onnxruntime,default-max-batch-size=")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``ortolan``; the exit code is 0, 1 for a server that could not serve, 2 for a wrong command line."""
     parser, known_flags = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parsed, unknown = parser.parse_known_args(given)
     try:
+        parsed, unknown = parser.parse_known_args(given)
         _refuse_unknown(unknown, known_flags)
         return int(parsed.run(parsed))
     except StartupError as error:
@@ -56,6 +79,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     serve.set_defaults(run=_serve)
     models = commands.add_parser("models", help="show what would be served, and why not", allow_abbrev=False)
     known += _add_settings(models)
+    models.add_argument("--explain", action="store_true", help="say how each model is batched, and why")
     models.set_defaults(run=_models)
     version = commands.add_parser("version", help="print the versions of Ortolan and ONNX Runtime")
     version.set_defaults(run=_version)
@@ -72,7 +96,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
     flags: list[str] = []
     for name, field in Settings.model_fields.items():
         several = name in ("model_repository", "load_model")
-        names = [flag_of(name), "--model-store"] if name == "model_repository" else [flag_of(name)]
+        names = [flag_of(name), *_ALIASES.get(name, ())]
         default = ",".join(map(str, field.default)) if several else field.default
         parser.add_argument(
             *names,
@@ -83,8 +107,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
             **_argument_form(several, field.annotation is bool),
         )
         flags += names
-    for flag in _WITHOUT_EFFECT:
-        parser.add_argument(flag, action=_WithoutEffect, nargs="?", dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    foreign = dict.fromkeys(_WITHOUT_EFFECT, _WithoutEffect) | dict.fromkeys(_GUARDS, _Guard)
+    for flag, action in (foreign | {"--backend-config": _BackendConfig}).items():
+        parser.add_argument(flag, action=action, nargs="?", dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return flags
 
 
@@ -100,6 +125,30 @@ class _WithoutEffect(argparse.Action):
 
     def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:  # noqa: ARG002
         print(f"ortolan: {option_string} has no effect in this server", file=sys.stderr)
+
+
+class _Guard(_WithoutEffect):
+    """Refuses a flag that would have to guard something, unless it is switched off."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:
+        if str(values).lower() not in _FALSE:
+            raise StartupError(
+                f"{option_string} is not supported: without it the server would be open to more than you asked for; "
+                "put a proxy in front that restricts access and encrypts, and leave the flag out"
+            )
+        super().__call__(parser, namespace, values, option_string)
+
+
+class _BackendConfig(_WithoutEffect):
+    """Takes the one setting of a backend that this server has, and says that others mean nothing here."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:
+        text = str(values)
+        for start in _BATCH_SIZE_CONFIGS:
+            if text.startswith(start):
+                setattr(namespace, "default_max_batch_size", text.removeprefix(start))  # noqa: B010 - typed object
+                return
+        super().__call__(parser, namespace, values, f"{option_string}={text}" if values else option_string)
 
 
 def _refuse_unknown(unknown: Sequence[str], known_flags: Sequence[str]) -> None:
@@ -118,10 +167,12 @@ def _unknown_flag(flag: str, known_flags: Sequence[str]) -> str:
 def _settings(parsed: argparse.Namespace) -> "Settings":
     from ortolan.settings import likely_misspelt, read_settings
 
-    flags = {key: value for key, value in vars(parsed).items() if key not in ("run", "paths")}
+    flags = {key: value for key, value in vars(parsed).items() if key not in ("run", "paths", "explain")}
     paths = [*parsed.paths, *flags.pop("model_repository", [])]
     if paths:
         flags["model_repository"] = paths
+    if flags.get("log_format") in _TEXT_LOG_FORMATS:
+        flags["log_format"] = "text"
     for sentence in likely_misspelt(os.environ):
         print(f"ortolan: {sentence}", file=sys.stderr)
     settings = read_settings(flags, os.environ)
@@ -139,11 +190,13 @@ def _serve(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     _require_runtime()
     from ortolan import logs
-    from ortolan.server import Server
+    from ortolan.server import Server, model_manager
+    from ortolan.settings import held_requests
     from ortolan.summary import summary
 
     logs.set_up(settings.log_verbose, settings.log_format == "json")
-    server = Server(settings, os.environ.get(_VISIBLE_GPUS), lambda started: print(summary(started), flush=True))
+    manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), held_requests(os.environ))
+    server = Server(settings, manager, lambda started: print(summary(started), flush=True))
     return _run(server.run())
 
 
@@ -152,7 +205,7 @@ def _models(parsed: argparse.Namespace) -> int:
     _require_runtime()
     from ortolan import logs
     from ortolan.server import model_manager
-    from ortolan.summary import models_table
+    from ortolan.summary import explanation, models_table
 
     logs.set_up(settings.log_verbose, settings.log_format == "json")
 
@@ -160,6 +213,8 @@ def _models(parsed: argparse.Namespace) -> int:
         manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS))
         await manager.load_all()
         print(models_table(manager))
+        if parsed.explain:
+            print(explanation(manager))
         await manager.stop()
         return 1 if manager.failures() else 0
 

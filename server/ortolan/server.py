@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,11 +15,15 @@ import uvicorn
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.model_loader import LoadingOptions
-from ortolan.core.model_manager import ModelManager
+from ortolan.core.model_manager import LOAD_THREADS, ModelManager
 from ortolan.errors import StartupError
 from ortolan.execution import session
+from ortolan.execution.calibration_cache import CalibrationCache
+from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import take_inventory
+from ortolan.execution.request_queue import QueueLimits
 from ortolan.frontends.grpc.server import GrpcServer
+from ortolan.frontends.listening import listening_socket
 from ortolan.frontends.metrics import metrics_app
 from ortolan.frontends.rest.app import RestApp
 from ortolan.settings import Settings
@@ -32,7 +35,7 @@ class HttpServer(uvicorn.Server):
     """Uvicorn on a socket of ours, which leaves the process' signals alone."""
 
     def __init__(self, app: Any, address: str, port: int, flag: str, grace_s: float) -> None:
-        """Bind ``address``:``port`` (0 picks a free port). Raises StartupError naming ``flag`` when it is taken."""
+        """Bind ``address``:``port`` (0 picks a free port). Raises StartupError as ``listening_socket`` does."""
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -45,7 +48,7 @@ class HttpServer(uvicorn.Server):
             backlog=2048,
         )
         super().__init__(config)
-        self._socket = _bind(address, port, flag)
+        self._socket = listening_socket(address, port, flag)
         self.port: int = self._socket.getsockname()[1]
 
     @contextlib.contextmanager
@@ -68,11 +71,11 @@ class Listeners:
 class Server:
     """One process of Ortolan."""
 
-    def __init__(self, settings: Settings, visible_gpus: str | None, announce: Callable[["Server"], None]) -> None:
+    def __init__(self, settings: Settings, manager: ModelManager, announce: Callable[["Server"], None]) -> None:
         """Build what needs no port; ``announce`` is called once the models are loaded and every door is open."""
         self.settings = settings
         self._announce = announce
-        self.manager = model_manager(settings, visible_gpus)
+        self.manager = manager
         self.core = InferenceCore(
             self.manager, settings.id, settings.model_control_mode == "explicit", settings.strict_readiness
         )
@@ -89,19 +92,25 @@ class Server:
             await self.listeners.grpc.start()
         loading = asyncio.create_task(self._load_models())
         try:
-            if await self._stopped_before(loading):
-                return 0
-            if not loading.result():
-                return 1
-            await self._serve_until_stopped()
+            code = await self._serve(loading)
         finally:
             loading.cancel()
             await self._close(tasks)
-            if loading.cancelled():
-                _end_process(0)
-            if _models_run():
-                _log.error("requests were still running after --exit-timeout-secs; ending without them")
-                _end_process(1)
+        if _models_run():
+            _log.error("requests were still running after --exit-timeout-secs; ending without them")
+            _end_process(1)
+        _log.info("stopped")
+        if loading.cancelled() or _models_load():
+            _end_process(code)
+        return code
+
+    async def _serve(self, loading: asyncio.Task[bool]) -> int:
+        """Serve from the end of ``loading`` to the signal; the exit code."""
+        if await self._stopped_before(loading):
+            return 0
+        if not loading.result():
+            return 1
+        await self._serve_until_stopped()
         return 0
 
     def _open(self) -> Listeners:
@@ -113,7 +122,7 @@ class Server:
         if s.allow_metrics:
             metrics = HttpServer(metrics_app(self.core), s.metrics_host, s.metrics_port, "--metrics-port", 1)
         if s.allow_grpc:
-            grpc = GrpcServer(self.core, s.grpc_address, s.grpc_port, s.http_max_input_size)
+            grpc = GrpcServer(self.core, s.grpc_address, s.grpc_port, s.http_max_input_size, s.server_timing)
         return Listeners(http, metrics, grpc)
 
     def _watch_signals(self) -> None:
@@ -139,8 +148,6 @@ class Server:
         await self.manager.load_all(names)
         failures = self.manager.failures()
         if failures and self.settings.exit_on_error:
-            for name, reasons in failures.items():
-                _log.error("model '%s' cannot be served: %s", name, "; ".join(reasons))
             _log.error("exiting because a model failed to load; --exit-on-error=false serves the others all the same")
             return False
         self.core.set_started()
@@ -160,13 +167,13 @@ class Server:
 
     async def _serve_until_stopped(self) -> None:
         self._announce(self)
-        polling = None
+        background = [asyncio.create_task(self.manager.watch())]
         if self.settings.model_control_mode == "poll":
-            polling = asyncio.create_task(self._poll())
+            background.append(asyncio.create_task(self._poll()))
         await self._stopping.wait()
-        if polling:
-            polling.cancel()
         await self._drain_delay()
+        for task in background:
+            task.cancel()
 
     async def _poll(self) -> None:
         while True:
@@ -176,11 +183,15 @@ class Server:
             except StartupError as error:
                 # The repository may come back; until then what is loaded goes on.
                 _log.error("cannot look at the model repository: %s", error)
+            # Whatever it was, a server that follows its repository does not stop doing so in silence.
+            except Exception:
+                _log.exception("following the model repository failed in an unforeseen way; trying again later")
 
     async def _drain_delay(self) -> None:
         """Answer on, not ready, until balancers have had time to notice; a second signal ends it."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._drain_delay_s
+        _log.info("draining: not ready; answering on for %g s, then finishing what is inside", self._drain_delay_s)
         while self._drain_delay_s and (left := end - loop.time()) > 0:
             self._stopping.clear()
             with contextlib.suppress(TimeoutError):
@@ -205,6 +216,14 @@ def _models_run() -> bool:
     return any(thread.name.startswith("instance ") for thread in threading.enumerate())
 
 
+def _models_load() -> bool:
+    """Whether a thread is still inside a load, for whose end the interpreter would wait."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(f"{LOAD_THREADS}_")]
+    for thread in threads:
+        thread.join(0.1)  # Those without work end now.
+    return any(thread.is_alive() for thread in threads)
+
+
 def _end_process(code: int) -> NoReturn:
     """End at once: the interpreter's own way out waits for a load, and aborts under a model that runs."""
     logging.shutdown()
@@ -212,8 +231,11 @@ def _end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-def model_manager(settings: Settings, visible_gpus: str | None) -> ModelManager:
-    """The manager of the models that ``settings`` name; ``visible_gpus`` is CUDA_VISIBLE_DEVICES."""
+def model_manager(settings: Settings, visible_gpus: str | None, held_requests: int = 0) -> ModelManager:
+    """The manager of the models that ``settings`` name.
+
+    ``visible_gpus`` is CUDA_VISIBLE_DEVICES; ``held_requests`` is Triton's hook for tests of schedulers.
+    """
     providers = session.available_providers()
     inventory = take_inventory(providers, visible_gpus, settings.device)
     if inventory.usable_gpus:
@@ -225,30 +247,15 @@ def model_manager(settings: Settings, visible_gpus: str | None) -> ModelManager:
         complete_configs=not settings.disable_auto_complete_config,
         intra_op_threads=settings.intra_op_threads,
         allow_fallback=settings.fallback == "allow",
+        shares=DeviceShares(inventory.cores),
+        cache=CalibrationCache(settings.calibration_directory),
+        max_execution_s=settings.max_execution_secs,
     )
     return ModelManager(
         settings.model_repository,
         options,
-        settings.max_queue_size,
+        QueueLimits(settings.max_queue_size, settings.max_queue_bytes, held_requests),
         settings.model_load_thread_count,
         settings.model_name,
         settings.model_config_name,
     )
-
-
-def _bind(address: str, port: int, flag: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    if sys.platform != "win32":
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((address, port))
-        # Listening is what fails when another process has the port in spite of SO_REUSEADDR.
-        bound.listen(2048)
-    except OSError as error:
-        bound.close()
-        raise StartupError(
-            f"cannot listen on {address}:{port}: {error.strerror}. Choose another with {flag}, or 0 for a free one."
-        ) from None
-    bound.setblocking(False)
-    return bound

@@ -6,6 +6,7 @@ on 127.0.0.1 unless told otherwise.
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -67,6 +68,21 @@ class Settings(BaseModel):
         4096, description="Requests that may wait for one model version; more are refused with 503."
     )
 
+    max_queue_bytes: Annotated[int, Field(ge=1)] = Field(
+        1 << 30, description="Bytes of tensors that may wait for one model version; more are refused with 503."
+    )
+    max_execution_secs: Seconds = Field(
+        0.0, description="When a run is taken for hung and ended, for models that do not say it themselves; 0: never."
+    )
+    calibration_cache: str = Field(
+        "auto",
+        description="The directory that keeps what was measured of models; auto: in the user's cache; none: nowhere.",
+    )
+    server_timing: bool = Field(
+        False,
+        description="Send where the time of a gRPC request went as trailing metadata; over HTTP it is always there.",
+    )
+
     id: str = Field("ortolan", description="The server's name in its metadata.")
     allow_http: bool = Field(True, description="Listen for HTTP.")
     http_address: str = Field("127.0.0.1", description="The address to listen on for HTTP.")
@@ -110,6 +126,15 @@ class Settings(BaseModel):
         return self
 
     @property
+    def calibration_directory(self) -> Path | None:
+        if self.calibration_cache == "none":
+            return None
+        if self.calibration_cache != "auto":
+            return Path(self.calibration_cache)
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        return Path(base) / "ortolan" / "calibration"
+
+    @property
     def metrics_host(self) -> str:
         return self.metrics_address or self.http_address
 
@@ -130,6 +155,12 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
         return Settings.model_validate(values)
     except ValidationError as error:
         raise StartupError("; ".join(_explained(problem) for problem in error.errors())) from None
+
+
+def held_requests(environment: Mapping[str, str]) -> int:
+    """Triton's hook for tests of schedulers: hold each model's queue until so many requests wait; 0 without it."""
+    text = environment.get("TRITONSERVER_DELAY_SCHEDULER", "")
+    return int(text) if text.isdecimal() else 0
 
 
 def likely_misspelt(environment: Mapping[str, str]) -> list[str]:

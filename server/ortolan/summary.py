@@ -31,7 +31,34 @@ def models_table(manager: ModelManager) -> str:
     lines = [f"  {line.rstrip()}" for line in columns]
     for name, reasons in manager.failures().items():
         lines += [f"  {name}  NOT SERVED: {reason}" for reason in reasons]
-    return "\n".join(lines) or "  no models: the model repository is empty"
+    return "\n".join(lines) or _nothing(manager)
+
+
+def _nothing(manager: ModelManager) -> str:
+    if manager.index():
+        return "  no models loaded; load one with POST /v2/repository/models/NAME/load"
+    return "  no models: the model repository is empty"
+
+
+def explanation(manager: ModelManager) -> str:
+    """For each version how its requests are batched and why, with the measured cost curve."""
+    lines: list[str] = []
+    for version in manager.serving():
+        plan, profile = version.loaded.plan, version.loaded.profile
+        lines += ["", f"{version.name} version {version.number}: {plan.batching.reason}"]
+        lines.append(f"  answers in a batch compared with single ones: {profile.invariance}")
+        if plan.curves is None:
+            lines.append(f"  no cost curve: {profile.note or 'it was not measured'}")
+            continue
+        curve = plan.curves.base
+        for point in curve.points:
+            each_us = point.duration_ns / point.rows / 1000
+            lines.append(f"  {point.rows:5} rows {point.duration_ns / 1000:10.1f} us {each_us:9.1f} us a row")
+        largest = curve.knee(plan.batching.max_rows)
+        lines.append(f"  batches get up to {largest} rows" + (": larger ones gain nothing" if largest == 1 else ""))
+        inline = plan.inline_gate is not None and plan.inline_gate.admits(1, 0)
+        lines.append(f"  a single row runs {'on the event loop' if inline else 'in an instance thread'}")
+    return "\n".join(lines)
 
 
 def _row(version: ModelVersion) -> tuple[str, str, str]:
@@ -40,9 +67,9 @@ def _row(version: ModelVersion) -> tuple[str, str, str]:
     threads = version.loaded.intra_op_threads
     size = version.signature.max_batch_size
     batches = "one request at a time"
-    if size and version.config.dynamic_batching is not None:
+    if size > 1 and version.config.dynamic_batching is not None:
         batches = f"batches of up to {size} rows"
-    elif size:
+    elif size > 1:
         batches = f"one request of up to {size} rows at a time"
     instances = "instance" if len(devices) == 1 else "instances"
     detail = f"{instances}: {place}, {threads} thread{'' if threads == 1 else 's'} each; {batches}"
@@ -80,4 +107,5 @@ def _example(server: Server) -> str:
     address = _reachable(_address(server.settings.http_address, http.port))
     body = json.dumps(example_request(versions[0].signature), separators=(",", ":"))
     quoted = body.replace("'", "'\\''")
-    return f"curl -s http://{address}/v2/models/{quote(versions[0].name, safe='')}/infer -d '{quoted}'"
+    url = f"http://{address}/v2/models/{quote(versions[0].name, safe='')}/infer"
+    return f"curl -s '{url}' -d '{quoted}'"

@@ -10,11 +10,13 @@ import onnx_models
 import pytest
 
 import ortolan
-from ortolan.core.inference_core import EXTENSIONS, InferenceCore, TensorMetadata
+from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import IndexEntry, ModelManager
 from ortolan.errors import InvalidArgument, NotFound, Unavailable
+from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
+from ortolan.execution.request_queue import QueueLimits
 from ortolan.inference.datatypes import FP32
 from ortolan.inference.request import InferenceRequest, Tensor
 
@@ -26,7 +28,7 @@ X = np.zeros((1, 4), np.float32)
 async def core_of(
     root: Path, control_by_api: bool = True, strict_readiness: bool = True, load: bool = True
 ) -> AsyncIterator[InferenceCore]:
-    manager = ModelManager([root], LoadingOptions(DeviceInventory(cores=1)), 100)
+    manager = ModelManager([root], LoadingOptions(DeviceInventory(cores=1), DeviceShares(1)), QueueLimits(100))
     if load:
         await manager.load_all()
     yield InferenceCore(manager, "ortolan", control_by_api, strict_readiness)
@@ -74,7 +76,15 @@ async def test_a_server_says_who_it_is(tmp_path: Path) -> None:
     async with core_of(tmp_path) as core:
         assert core.metadata.name == "ortolan"
         assert core.metadata.version == ortolan.__version__
-        assert core.metadata.extensions == EXTENSIONS
+        assert core.metadata.extensions == (
+            "classification",
+            "model_repository",
+            "schedule_policy",
+            "model_configuration",
+            "binary_tensor_data",
+            "parameters",
+            "statistics",
+        )
 
 
 async def test_a_model_is_ready_or_not_or_unknown(tmp_path: Path) -> None:
@@ -99,6 +109,10 @@ async def test_metadata_names_the_versions_and_the_tensors_as_clients_see_them(t
         assert core.model_metadata("m", "1").versions == ("1",)
         assert core.signature("m", "").max_batch_size == core.model_config("m", "").max_batch_size == 4
         assert core.model_config_json("m", "")["name"] == "m"
+        assert found.properties == {
+            "batching": "automatic, by the measured cost curve",
+            "batch_invariance": "bitwise",
+        }
         with pytest.raises(NotFound):
             core.model_metadata("nowhere", "")
 

@@ -1,8 +1,10 @@
 """From a directory of the repository to a loaded version, on a machine that we describe."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_models
 import pytest
@@ -11,13 +13,16 @@ from onnx import TensorProto, helper
 from ortolan.core.model_loader import LoadingOptions, load_version, read_config, wanted_versions
 from ortolan.core.model_version import LoadedModel
 from ortolan.errors import InvalidArgument
+from ortolan.execution.calibration_cache import CalibrationCache
+from ortolan.execution.cost_curve import CurvePoint
+from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
 from ortolan.inference.datatypes import FP32
 from ortolan.inference.tensor_spec import TensorSpec
 from ortolan.repository.directory import walk
 from ortolan.repository.model_directory import ModelEntry
 
-OPTIONS = LoadingOptions(DeviceInventory(cores=2))
+OPTIONS = LoadingOptions(DeviceInventory(cores=2), DeviceShares(2))
 IO = 'input [{ name: "x" data_type: TYPE_FP32 dims: [ 4 ] }] output [{ name: "y" data_type: TYPE_FP32 dims: [ 4 ] }]'
 
 
@@ -51,21 +56,21 @@ def test_a_bare_model_is_served_with_what_its_graph_says(tmp_path: Path) -> None
 
 
 def test_there_are_as_many_instances_as_cores_and_they_share_one_session(tmp_path: Path) -> None:
-    loaded = load(tmp_path, options=LoadingOptions(DeviceInventory(cores=3)))
+    loaded = load(tmp_path, options=replace(OPTIONS, inventory=DeviceInventory(cores=3)))
     assert loaded.devices == ("CPU",) * 3
-    assert len({name for name, _ in loaded.instances}) == 3
-    assert len({id(session) for _, session in loaded.instances}) == 1
+    assert len({name for name, _, _ in loaded.instances}) == 3
+    assert len({id(session) for _, session, _ in loaded.instances}) == 1
 
 
 @pytest.mark.parametrize(("cores", "threads", "instances"), [(8, 1, 8), (8, 3, 2), (2, 4, 1), (1, 1, 1)])
 def test_threads_of_one_request_leave_fewer_instances(tmp_path: Path, cores: int, threads: int, instances: int) -> None:
-    loaded = load(tmp_path, options=LoadingOptions(DeviceInventory(cores=cores), intra_op_threads=threads))
+    loaded = load(tmp_path, options=replace(OPTIONS, inventory=DeviceInventory(cores=cores), intra_op_threads=threads))
     assert (len(loaded.instances), loaded.intra_op_threads) == (instances, threads)
 
 
 def test_the_file_says_how_many_instances_there_are(tmp_path: Path) -> None:
     loaded = load(tmp_path, 'instance_group [{ name: "a" kind: KIND_CPU count: 3 }, { kind: KIND_CPU }]')
-    assert [name for name, _ in loaded.instances] == ["a_0", "a_1", "a_2", "m_1_0", "m_1_1"]
+    assert [name for name, _, _ in loaded.instances] == ["a_0", "a_1", "a_2", "m_1_0", "m_1_1"]
 
 
 @pytest.mark.parametrize(
@@ -186,3 +191,198 @@ def test_the_policy_chooses_the_versions(tmp_path: Path, policy: str, expected: 
         onnx_models.save_version(tmp_path, "m", onnx_models.doubler(), number, policy)
     entry = entry_of(tmp_path)
     assert list(wanted_versions(entry, read_config(entry))) == expected
+
+
+# -- how requests will be scheduled ------------------------------------------------------------------------------------
+
+DYNAMIC = "max_batch_size: 8 dynamic_batching { }"
+
+
+@pytest.mark.parametrize(
+    ("config", "max_rows", "reason"),
+    [
+        ("", 4, "automatic, by the measured cost curve"),
+        (DYNAMIC + IO, 8, "automatic, by the measured cost curve"),  # an empty block
+        ("max_batch_size: 8 " + IO, 1, "the configuration has no dynamic_batching: requests run one by one"),
+        ("max_batch_size: 8 dynamic_batching { preferred_batch_size: [ 2 ] }", 8, "as the configuration says"),
+        ("max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 5 }", 8, "as the configuration says"),
+    ],
+)
+def test_the_configuration_decides_how_requests_are_batched(
+    tmp_path: Path, config: str, max_rows: int, reason: str
+) -> None:
+    batching = load(tmp_path, config).plan.batching
+    assert (batching.max_rows, batching.reason) == (max_rows, reason)
+
+
+def test_a_model_without_a_batch_dimension_runs_requests_one_by_one(tmp_path: Path) -> None:
+    batching = load(tmp_path, proto=onnx_models.doubler((4,))).plan.batching
+    assert (batching.max_rows, batching.reason) == (1, "the model has no batch dimension")
+
+
+@pytest.mark.parametrize(
+    ("proto", "invariance"),
+    [(onnx_models.doubler(), "bitwise"), (onnx_models.identity(onnx.TensorProto.STRING), "bitwise")],
+)
+def test_a_model_whose_rows_keep_to_themselves_is_batched(
+    tmp_path: Path, proto: onnx.ModelProto, invariance: str
+) -> None:
+    loaded = load(tmp_path, proto=proto)
+    assert loaded.profile.invariance == invariance
+    assert loaded.plan.batching.max_rows == 4
+
+
+def test_a_model_whose_last_bits_depend_on_the_batch_is_batched(tmp_path: Path) -> None:
+    loaded = load(tmp_path, proto=onnx_models.perceptron())
+    assert loaded.profile.invariance in ("bitwise", "within tolerance")
+    assert loaded.plan.batching.max_rows == 4
+
+
+UNSAFE = [
+    (onnx_models.dynamically_quantised(), "dynamic quantisation takes one scale from the whole batch"),
+    (onnx_models.centred(), "its output 'y' depends on the other rows of the batch"),
+    (onnx_models.first_row(), "its output 'y' does not keep the batch dimension"),
+]
+
+
+@pytest.mark.parametrize(("proto", "why"), UNSAFE)
+def test_a_model_that_mixes_the_rows_of_a_batch_is_not_batched(
+    tmp_path: Path, proto: onnx.ModelProto, why: str
+) -> None:
+    for config in ("", "max_batch_size: 8 dynamic_batching { }"):
+        loaded = load(tmp_path, config, proto)
+        assert loaded.profile.invariance == "unsafe"
+        assert loaded.plan.batching.max_rows == 1
+        assert why in loaded.plan.batching.reason
+
+
+@pytest.mark.parametrize(("proto", "why"), UNSAFE)
+def test_a_configuration_may_insist_on_batching_it_all_the_same(
+    tmp_path: Path, proto: onnx.ModelProto, why: str
+) -> None:
+    batching = load(
+        tmp_path, "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 5 }", proto
+    ).plan.batching
+    assert (batching.max_rows, batching.explicit) == (8, True)
+
+
+def test_the_queue_is_as_the_configuration_has_it(tmp_path: Path) -> None:
+    config = (
+        "max_batch_size: 8 dynamic_batching { priority_levels: 3 default_priority_level: 2 "
+        "default_queue_policy { default_timeout_microseconds: 7 } "
+        "priority_queue_policy { key: 1 value { max_queue_size: 5 } } }"
+    )
+    line = load(tmp_path, config).plan.line
+    assert (line.levels, line.default_level, line.declared) == (3, 2, True)
+    assert line.policy_of(2).default_timeout_us == 7
+    assert line.policy_of(1).max_queue_size == 5
+    assert not load(tmp_path, "").plan.preserve_ordering
+    ordered = load(tmp_path, "max_batch_size: 8 dynamic_batching { preserve_ordering: true }")
+    assert ordered.plan.preserve_ordering
+
+
+@pytest.mark.parametrize(
+    ("parameter", "of_all", "expected"), [("", 0, 0), ("", 7, 7), ("2.5", 7, 2.5), ("0", 7, 0), ("2.5", 0, 2.5)]
+)
+def test_a_models_own_limit_of_a_run_beats_that_of_all(
+    tmp_path: Path, parameter: str, of_all: float, expected: float
+) -> None:
+    config = f'parameters {{ key: "max_execution_secs" value {{ string_value: "{parameter}" }} }}' if parameter else ""
+    loaded = load(tmp_path, config, options=replace(OPTIONS, max_execution_s=of_all))
+    assert loaded.plan.max_execution_s == expected
+
+
+@pytest.mark.parametrize(
+    ("proto", "config"),
+    [
+        (onnx_models.slow_as_asked(), ""),  # how long it takes depends on the request's values
+        (onnx_models.doubler(("batch", "n")), ""),  # or on its shapes
+        (onnx_models.identity(onnx.TensorProto.STRING), ""),  # or on the length of its texts
+        (onnx_models.doubler(), "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 5 }"),  # it waits
+    ],
+)
+def test_what_may_stall_the_loop_or_is_to_wait_is_never_run_in_place(
+    tmp_path: Path, proto: onnx.ModelProto, config: str
+) -> None:
+    assert load(tmp_path, config, proto).plan.inline_gate is None
+
+
+def test_a_small_model_may_be_run_in_place(tmp_path: Path) -> None:
+    assert load(tmp_path).plan.inline_gate is not None
+
+
+def test_a_model_that_cannot_be_run_on_made_up_inputs_is_served_and_says_so(tmp_path: Path) -> None:
+    """Its inputs' second sizes must be 4, which nothing declares."""
+    proto = onnx_models.model(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [("x", TensorProto.FLOAT, ["batch", "n"])],
+        [("y", TensorProto.FLOAT, ["batch", 2, 2])],
+        {"shape": np.array([0, 2, 2])},
+    )
+    loaded = load(tmp_path, proto=proto)
+    assert loaded.plan.curves is None
+    assert any("could not be measured on made-up inputs" in note for note in loaded.notes)
+
+
+# -- what was measured is kept -----------------------------------------------------------------------------------------
+
+
+def test_a_model_is_measured_once(tmp_path: Path) -> None:
+    """What lies in the cache is taken for true, which shows that it is read."""
+    cached = replace(OPTIONS, cache=CalibrationCache(tmp_path / "cache"))
+    repository = tmp_path / "repository"
+    first = load(repository, options=cached)
+    (file,) = (tmp_path / "cache").iterdir()
+    kept = json.loads(file.read_text())
+    assert kept["invariance"] == "bitwise"
+    kept["points"] = [[1, 123_456, 7]]
+    file.write_text(json.dumps(kept))
+    second = load(repository, options=cached)
+    assert second.profile.points == (CurvePoint(1, 123_456, 7),) != first.profile.points
+    assert load(repository).profile.points != second.profile.points  # without the cache
+    load(repository, "max_batch_size: 16", options=cached)  # something else to be measured
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+# -- warm-up -----------------------------------------------------------------------------------------------------------
+
+
+def warmup(text: str, batch_size: int = 2) -> str:
+    return f'max_batch_size: 8 model_warmup [{{ name: "first" batch_size: {batch_size} {text} }}]'
+
+
+@pytest.mark.parametrize(
+    "data", ["zero_data: true", "random_data: true", 'input_data_file: "row"'], ids=["zero", "random", "file"]
+)
+def test_warm_up_samples_of_every_kind_are_run(tmp_path: Path, data: str) -> None:
+    (tmp_path / "m" / "warmup").mkdir(parents=True)
+    (tmp_path / "m" / "warmup" / "row").write_bytes(np.zeros(4, np.float32).tobytes())
+    load(tmp_path, warmup(f'inputs {{ key: "x" value {{ data_type: TYPE_FP32 dims: [ 4 ] {data} }} }}'))
+
+
+def test_a_warm_up_sample_that_fails_fails_the_load_and_is_named(tmp_path: Path) -> None:
+    """A file of indices is given as it is: 9 is none of the model's table."""
+    (tmp_path / "m" / "warmup").mkdir(parents=True)
+    (tmp_path / "m" / "warmup" / "indices").write_bytes(np.array([9]).tobytes())
+    sample = 'inputs { key: "x" value { data_type: TYPE_INT64 dims: [ 1 ] input_data_file: "indices" } }'
+    with pytest.raises(InvalidArgument, match=r"failed to run warmup sample 'first': .*idx=9"):
+        load(tmp_path, warmup(sample), onnx_models.gather())
+    (tmp_path / "m" / "warmup" / "indices").write_bytes(np.array([3]).tobytes())
+    load_entry(entry_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ('input_data_file: "missing"', "there is no file 'missing' in the model's warmup directory"),
+        ('input_data_file: "short"', "file 'short' has 3 bytes, expected 16"),
+        ('input_data_file: "../../secret"', "must be a relative name inside the model's warmup directory"),
+    ],
+)
+def test_a_warm_up_file_that_cannot_be_used_fails_the_load(tmp_path: Path, given: str, text: str) -> None:
+    (tmp_path / "m" / "warmup").mkdir(parents=True)
+    (tmp_path / "m" / "warmup" / "short").write_bytes(b"abc")
+    with pytest.raises(InvalidArgument, match=text) as refusal:
+        load(tmp_path, warmup(f'inputs {{ key: "x" value {{ data_type: TYPE_FP32 dims: [ 4 ] {given} }} }}'))
+    assert "'first'" in refusal.value.message
+    assert str(tmp_path) not in refusal.value.message

@@ -14,18 +14,20 @@ import pytest
 
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import IndexEntry, ModelManager
-from ortolan.errors import InvalidArgument, NotFound, StartupError, Unavailable
+from ortolan.errors import DeadlineExceeded, InvalidArgument, NotFound, StartupError, Unavailable
+from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
+from ortolan.execution.request_queue import QueueLimits
 from ortolan.inference.datatypes import FP32
 from ortolan.inference.request import InferenceRequest, Tensor
 
-OPTIONS = LoadingOptions(DeviceInventory(cores=1))
+OPTIONS = LoadingOptions(DeviceInventory(cores=1), DeviceShares(1))
 ALL = "version_policy { all {} }"
 
 
 @asynccontextmanager
 async def manager_of(*roots: Path) -> AsyncIterator[ModelManager]:
-    manager = ModelManager(roots, OPTIONS, queue_capacity=1000, load_threads=2)
+    manager = ModelManager(roots, OPTIONS, QueueLimits(1000), load_threads=2)
     yield manager
     await manager.stop()
 
@@ -464,7 +466,7 @@ async def test_a_load_whose_client_gave_up_goes_on(tmp_path: Path) -> None:
 
 async def test_stopping_answers_what_is_inside_and_refuses_what_comes(tmp_path: Path) -> None:
     put(tmp_path, "m", onnx_models.slow(50_000))
-    manager = ModelManager([tmp_path], OPTIONS, queue_capacity=10)
+    manager = ModelManager([tmp_path], OPTIONS, QueueLimits(10))
     await manager.load_all()
     inside = [asyncio.create_task(ask(manager, value=value)) for value in range(4)]
     await asyncio.sleep(0)
@@ -474,3 +476,57 @@ async def test_stopping_answers_what_is_inside_and_refuses_what_comes(tmp_path: 
         await ask(manager)
     await stopping
     assert [task.result() for task in inside] == [0, 1, 2, 3]
+
+
+# -- the scheduler's promises, from a repository on --------------------------------------------------------------------
+
+
+async def test_calibration_and_warm_up_stay_out_of_the_statistics(tmp_path: Path) -> None:
+    sample = 'model_warmup [{ name: "w" batch_size: 2 count: 3 inputs { key: "x" value '
+    put(
+        tmp_path, "m", onnx_models.adder(1), config=sample + "{ data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } } }]"
+    )
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        statistics = manager.find("m", "").statistics
+        assert (statistics.execution_count, statistics.inference_count, statistics.success.count) == (0, 0, 0)
+        assert statistics.batches == {}
+        assert statistics.load_duration_ns > 0
+
+
+async def test_a_version_whose_run_hangs_is_not_ready_until_it_ends_and_others_answer(tmp_path: Path) -> None:
+    limit = 'parameters { key: "max_execution_secs" value { string_value: "0.05" } }'
+    put(tmp_path, "stubborn", onnx_models.stubborn(), config=limit)
+    put(tmp_path, "m", onnx_models.adder(1))
+    n = np.array([55_000], np.float32)
+    request = InferenceRequest("stubborn", inputs=(Tensor("n", FP32, n.shape, n),))
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        watching = asyncio.create_task(manager.watch())
+        stubborn = manager.find("stubborn", "")
+        with pytest.raises(DeadlineExceeded, match=r"longer than the 0\.05 s"):
+            await stubborn.infer(request)
+        while manager.all_ready():
+            assert await ask(manager) == 1
+            await asyncio.sleep(0.01)
+        assert manager.hangs(stubborn)
+        assert not manager.hangs(manager.find("m", ""))
+        while not manager.all_ready():
+            assert await ask(manager) == 1
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+
+async def test_a_large_request_that_comes_just_before_a_reload_is_answered(tmp_path: Path) -> None:
+    """Its parts enter the queue one turn of the loop later than it does itself."""
+    config = 'max_batch_size: 2 parameters { key: "oversize_requests" value { string_value: "split" } }'
+    put(tmp_path, "m", onnx_models.slow(2_000), config=config)
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        x = np.zeros((9, 4), np.float32)
+        request = InferenceRequest("m", inputs=(Tensor("x", FP32, x.shape, x),))
+        serving = manager.find("m", "")
+        task = asyncio.create_task(serving.infer(request))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(serving.refuse_new)  # a reload closes the old version in a task
+        assert (await task).outputs[0].shape == (9, 4)

@@ -1,8 +1,10 @@
 """Between the tensors that clients see and those that the graph has; and which requests may share a batch."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,17 @@ import pytest
 from onnx import TensorProto, helper
 
 from ortolan.core.model_version import LoadedModel, ModelVersion
-from ortolan.errors import InvalidArgument
+from ortolan.errors import DeadlineExceeded, Internal, InvalidArgument, QueueFull, RequestTimeout
+from ortolan.execution.batch_policy import Batching
+from ortolan.execution.calibration import Profile
+from ortolan.execution.device_share import DeviceShare
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
+from ortolan.execution.request_queue import QueueLimits
+from ortolan.execution.scheduler import SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
-from ortolan.inference.datatypes import BYTES, FP32, Array, Datatype
+from ortolan.execution.waiting_line import LinePolicy
+from ortolan.inference.datatypes import BYTES, FP32, INT64, Array, Datatype
 from ortolan.inference.request import InferenceRequest, InferenceResponse, RequestedOutput, Tensor
 from ortolan.inference.tensor_spec import TensorSpec
 from ortolan.repository.model_config import DynamicBatching, InstanceKind, ModelConfig
@@ -33,12 +41,17 @@ def config_of(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], max_b
 
 @asynccontextmanager
 async def version_of(
-    proto: onnx.ModelProto, config: ModelConfig, labels: dict[str, tuple[str, ...]] | None = None
+    proto: onnx.ModelProto,
+    config: ModelConfig,
+    labels: dict[str, tuple[str, ...]] | None = None,
+    limits: QueueLimits | None = None,
 ) -> AsyncIterator[ModelVersion]:
     """A version that is not started yet, so that what is asked before ``start`` waits together."""
     session = Session(proto.SerializeToString(), "m", SessionSettings(), CPU, Path())
-    loaded = LoadedModel("m", 3, config, (("m_0", session),), ("CPU",), 1, (), 77, labels or {})
-    version = ModelVersion(loaded, 100, asyncio.get_running_loop())
+    plan = SchedulingPlan(Batching.of(config), LinePolicy())
+    instances = (("m_0", session, DeviceShare(1)),)
+    loaded = LoadedModel("m", 3, config, instances, plan, Profile(), ("CPU",), 1, (), 77, labels or {})
+    version = ModelVersion(loaded, limits or QueueLimits(100), asyncio.get_running_loop())
     yield version
     version.refuse_new()
     assert await asyncio.to_thread(version.join, 30.0)
@@ -62,6 +75,7 @@ DOUBLER = config_of([X4], [Y4])
 
 async def asked_together(version: ModelVersion, requests: Sequence[InferenceRequest]) -> list[InferenceResponse]:
     tasks = [asyncio.create_task(version.infer(each)) for each in requests]
+    await asyncio.sleep(0)
     await asyncio.sleep(0)
     version.start()
     return await asyncio.gather(*tasks)
@@ -215,3 +229,153 @@ async def test_a_cancelled_client_does_not_disturb_the_others() -> None:
         assert isinstance(results[1], asyncio.CancelledError)
         assert all(isinstance(result, InferenceResponse) for result in (results[0], results[2]))
         await version.drained()
+
+
+# -- requests with more rows than a batch may have ---------------------------------------------------------------------
+
+SPLITTING = replace(DOUBLER, parameters={"oversize_requests": "split"})
+
+
+async def test_a_request_with_too_many_rows_is_refused_with_the_number_allowed() -> None:
+    async with version_of(onnx_models.doubler(), DOUBLER) as version:
+        version.start()
+        with pytest.raises(InvalidArgument, match=r"batch-size must be <= 8 for 'm', got 9\..*'oversize_requests'"):
+            await version.infer(request(tensor(floats(9, 4))))
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(8, [8]), (9, [1, 8]), (16, [8]), (20, [4, 8])])
+async def test_a_request_with_too_many_rows_is_split_and_merged_where_that_is_asked_for(
+    rows: int, parts: list[int]
+) -> None:
+    async with version_of(onnx_models.doubler(), SPLITTING) as version:
+        version.start()
+        response = await version.infer(request(tensor(floats(rows, 4)), request_id="abc"))
+        assert response.id == "abc"
+        assert response.outputs[0].array.tolist() == (2 * floats(rows, 4)).tolist()
+        assert version.statistics.inference_count == rows
+        assert batch_sizes(version) == parts
+        assert response.timing is not None
+        assert response.timing.batch_rows == 8
+
+
+async def test_every_output_of_a_split_request_is_merged_strings_too() -> None:
+    proto = onnx_models.model(
+        [helper.make_node("Identity", ["s"], ["t"]), helper.make_node("Neg", ["x"], ["y"])],
+        [("s", TensorProto.STRING, ["batch", 1]), ("x", TensorProto.FLOAT, ["batch", 4])],
+        [("t", TensorProto.STRING, ["batch", 1]), ("y", TensorProto.FLOAT, ["batch", 4])],
+    )
+    config = config_of([TensorSpec("s", BYTES, (1,)), X4], [TensorSpec("t", BYTES, (1,)), Y4])
+    texts = np.array([[b"%d" % number] for number in range(20)], object)
+    async with version_of(proto, replace(config, parameters=SPLITTING.parameters)) as version:
+        version.start()
+        t, y = (await version.infer(request(tensor(texts, "s", BYTES), tensor(floats(20, 4))))).outputs
+        assert t.array.tolist() == texts.tolist()
+        assert y.array.tolist() == (-floats(20, 4)).tolist()
+
+
+async def test_a_part_that_fails_fails_its_request_and_nothing_is_left_behind() -> None:
+    config = config_of([TensorSpec("x", INT64, (1,))], [TensorSpec("y", FP32, (1,))])
+    async with version_of(onnx_models.gather(), replace(config, parameters=SPLITTING.parameters)) as version:
+        version.start()
+        indices = np.zeros((20, 1), np.int64)
+        indices[12] = 9
+        with pytest.raises(InvalidArgument, match="idx=9"):
+            await version.infer(request(tensor(indices, datatype=INT64)))
+        await version.drained()
+        assert version.waiting_requests == 0
+
+
+async def test_a_part_that_is_refused_at_the_door_refuses_its_request() -> None:
+    async with version_of(onnx_models.doubler(), SPLITTING, limits=QueueLimits(2)) as version:
+        with pytest.raises(QueueFull):
+            await version.infer(request(tensor(floats(20, 4))))
+        await version.drained()  # though nothing has started yet
+        assert version.waiting_requests == 0
+        version.start()
+
+
+async def test_cancelling_a_split_request_takes_all_its_parts_out() -> None:
+    async with version_of(onnx_models.doubler(), SPLITTING) as version:
+        task = asyncio.create_task(version.infer(request(tensor(floats(20, 4)))))
+        while version.waiting_requests < 3:  # noqa: ASYNC110 - its parts come in the loop's next turns
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert version.waiting_requests == 0
+        version.start()
+        await version.drained()
+        assert version.statistics.execution_count == 0
+
+
+async def test_a_model_that_does_not_keep_its_rows_cannot_be_split() -> None:
+    async with version_of(onnx_models.first_row(), SPLITTING) as version:
+        version.start()
+        with pytest.raises(Internal, match=r"output 'y' has shape \[1, 4\] for a part of 8 rows.*cannot be split"):
+            await version.infer(request(tensor(floats(9, 4))))
+
+
+# -- what a request asks of the scheduler ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["priority", "timeout"])
+@pytest.mark.parametrize("value", [-1, 1.5, "1", True, 1 << 63])
+async def test_priority_and_timeout_are_whole_numbers(name: str, value: int | float | str) -> None:
+    async with version_of(onnx_models.doubler(), DOUBLER) as version:
+        version.start()
+        asked = replace(request(tensor(floats(1, 4))), parameters={name: value})
+        with pytest.raises(InvalidArgument, match=f"request parameter '{name}' must be a whole number, 0 or more, got"):
+            await version.infer(asked)
+        await version.infer(replace(asked, parameters={name: 0}))
+
+
+async def test_a_requests_timeout_ends_its_waiting() -> None:
+    async with version_of(onnx_models.doubler(), DOUBLER) as version:
+        with pytest.raises(RequestTimeout, match="Request timeout expired"):
+            await version.infer(replace(request(tensor(floats(1, 4))), parameters={"timeout": 1000}))
+        assert version.waiting_requests == 0
+        version.start()
+
+
+async def test_a_requests_deadline_ends_its_waiting() -> None:
+    async with version_of(onnx_models.doubler(), DOUBLER) as version:
+        deadline_ns = time.monotonic_ns() + 1_000_000
+        with pytest.raises(DeadlineExceeded):
+            await version.infer(replace(request(tensor(floats(1, 4))), deadline_ns=deadline_ns))
+        assert version.waiting_requests == 0
+        version.start()
+
+
+async def test_an_answer_says_where_its_time_went() -> None:
+    async with version_of(onnx_models.doubler(), DOUBLER) as version:
+        for response in await asked_together(version, [request(tensor(floats(2, 4)))] * 3):
+            assert response.timing is not None
+            assert response.timing.batch_rows == 6
+            assert response.timing.queue_ns > 0
+            assert response.timing.compute_ns > 0
+
+
+@pytest.mark.parametrize(
+    ("proto", "shape", "exact"),
+    [
+        (onnx_models.perceptron(), (64,), False),
+        (onnx_models.convolution(), (3, 32, 32), True),
+        (onnx_models.doubler(), (4,), True),
+    ],
+    ids=["perceptron", "convolution", "doubler"],
+)
+async def test_answers_in_a_batch_are_those_that_requests_get_alone(
+    proto: onnx.ModelProto, shape: tuple[int, ...], exact: bool
+) -> None:
+    y_shape = (8, *shape[1:]) if len(shape) == 3 else shape
+    config = config_of([TensorSpec("x", FP32, shape)], [TensorSpec("y", FP32, y_shape)])
+    random = np.random.default_rng(0)
+    requests = [request(tensor(random.normal(size=(1, *shape)).astype(np.float32))) for _ in range(8)]
+    async with version_of(proto, config) as version:
+        together = await asked_together(version, requests)
+        assert batch_sizes(version) == [8]
+        for each, batched in zip(requests, together, strict=True):
+            alone = (await version.infer(each)).outputs[0].array
+            found = batched.outputs[0].array
+            assert np.array_equal(found, alone) or not exact
+            np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-6)
+        assert batch_sizes(version) == [1, 8]

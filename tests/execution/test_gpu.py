@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from ortolan.core.model_loader import LoadingOptions, load_version, read_config, wanted_versions
 from ortolan.core.model_version import LoadedModel
 from ortolan.errors import InvalidArgument
+from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import take_inventory
 from ortolan.execution.session import available_providers, preload_gpu_libraries
 from ortolan.repository.directory import walk
@@ -61,7 +62,7 @@ def load(tmp_path: Path, config: str, device: str = "auto", allow_fallback: bool
     (tmp_path / "m" / "config.pbtxt").write_text(config)
     entry = walk([tmp_path]).models["m"]
     parsed = read_config(entry)
-    options = LoadingOptions(INVENTORY, device, allow_fallback=allow_fallback)
+    options = LoadingOptions(INVENTORY, DeviceShares(2), device=device, allow_fallback=allow_fallback)
     return load_version(entry, parsed, wanted_versions(entry, parsed)[1], options)
 
 

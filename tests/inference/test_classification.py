@@ -51,6 +51,10 @@ def test_the_largest_come_first(
     assert classes(values, count, datatype, labels) == expected
 
 
+def test_an_output_that_lost_its_batch_dimension_is_one_row() -> None:
+    assert classified(tensor(3), 2, True, ()).array.tolist() == [b"3.000000:0"]
+
+
 @pytest.mark.parametrize("name", ["BOOL", "BYTES", "FP16", "BF16"])
 def test_datatypes_without_classes_are_refused_by_name(name: str) -> None:
     array = np.zeros((1, 2), BY_NAME[name].numpy)

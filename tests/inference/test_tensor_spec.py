@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ortolan.errors import InvalidArgument
-from ortolan.inference.datatypes import FP32, INT64, Datatype
+from ortolan.inference.datatypes import BF16, BOOL, BYTES, FP16, FP32, INT64, Datatype
 from ortolan.inference.request import InferenceRequest, RequestedOutput, Tensor
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 
@@ -48,6 +48,14 @@ def test_any_of_the_declared_outputs_may_be_asked_for():
     good = (tensor("a", 1, 3), tensor("b", 1, 5, 2))
     for outputs in ((), ("y",), ("z", "y")):
         assert BATCHING.check(request(*good, outputs=outputs)) == 1
+
+
+@pytest.mark.parametrize("datatype", [BOOL, BYTES, FP16, BF16])
+def test_classes_of_an_output_without_an_order_are_refused_before_it_is_computed(datatype):
+    signature = ModelSignature("m", 8, (TensorSpec("a", FP32, (3,)),), (TensorSpec("y", datatype, (2,)),))
+    asked = InferenceRequest("m", inputs=(tensor("a", 1, 3),), outputs=(RequestedOutput("y", class_count=1),))
+    with pytest.raises(InvalidArgument, match=f"class result not available for output 'y'.*'{datatype.name}'"):
+        signature.check(asked)
 
 
 A, B = tensor("a", 2, 3), tensor("b", 2, 4, 2)

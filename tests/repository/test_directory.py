@@ -25,6 +25,13 @@ def put(root: Path, *names: str) -> Path:
 Found = dict[str, tuple[int, ...]]
 
 
+@pytest.mark.parametrize("name", ["circle", "x" * 300])
+def test_a_root_that_cannot_even_be_looked_at_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(StartupError, match=f"the model repository '{tmp_path / name}' "):
+        walk([tmp_path / name])
+
+
 def found(root: Path, model_name: str = "") -> Found:
     models = walk([root], model_name).models
     return {name: tuple(version.number for version in entry.versions) for name, entry in models.items()}

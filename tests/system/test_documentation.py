@@ -33,6 +33,20 @@ def test_every_route_is_documented(document: dict[str, Any]) -> None:
     assert set(document["paths"]) == expected
 
 
+def test_what_no_route_takes_or_answers_is_not_documented(document: dict[str, Any]) -> None:
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert not [operation for operation in operations if "422" in operation["responses"]]
+    parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
+    assert {parameter["in"] for parameter in parameters} == {"path"}
+
+
+def test_a_version_in_the_query_is_none(model_repo_server: ServerProcess) -> None:
+    for tail in ("", "/ready", "/config", "/stats"):
+        assert get(model_repo_server, f"/v2/models/wine{tail}?model_version=99") == get(
+            model_repo_server, f"/v2/models/wine{tail}"
+        )
+
+
 def test_operations_have_ids_of_their_own(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(ids) == len(set(ids))

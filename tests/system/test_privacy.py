@@ -45,8 +45,17 @@ def test_telemetry_is_off_before_onnx_runtime_is_imported() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
-def test_serving_leaves_nothing_in_the_home_directory(tmp_path: Path) -> None:
+def test_serving_leaves_nothing_in_the_home_directory_but_what_was_measured(tmp_path: Path) -> None:
     with running(ROOT / "model_repo", environment={"HOME": str(tmp_path)}, under=AS_ON_A_STRANGERS_MACHINE) as server:
+        use(server)
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert {str(path.parent) for path in files} == {".cache/ortolan/calibration"}
+
+
+def test_without_a_calibration_cache_serving_leaves_nothing_in_the_home_directory(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    path = ROOT / "model_repo"
+    with running(path, "--calibration-cache=none", environment=home, under=AS_ON_A_STRANGERS_MACHINE) as server:
         use(server)
     assert [*tmp_path.rglob("*")] == []
 

@@ -70,7 +70,9 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_and_is_named_with_its_reas
     done = finished("serve", damaged, *ANY_PORTS)
     assert done.returncode == 1
     for name, reason in REASONS.items():
-        assert re.search(f"model '{name}' cannot be served: .*{re.escape(reason)}", done.stderr), done.stderr
+        assert len(re.findall(f"model '{name}'.* cannot be served: .*{re.escape(reason)}", done.stderr)) == 1, (
+            done.stderr
+        )
     assert "--exit-on-error=false" in done.stderr
     assert done.stdout == ""
 
@@ -129,6 +131,22 @@ def test_an_empty_repository_is_served_and_ready_with_a_warning(tmp_path: Path) 
     assert "WARNING" in log.read_text()
     assert "empty" in log.read_text()
     assert "no models" in server.summary
+
+
+def test_an_explicit_server_without_a_model_says_how_to_load_one(tmp_path: Path) -> None:
+    onnx_models.save_version(tmp_path, "double", onnx_models.doubler())
+    with running(tmp_path, "--model-control-mode=explicit") as server:
+        assert "no models loaded; load one with POST /v2/repository/models/NAME/load" in server.summary
+        assert "empty" not in server.summary
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_an_address_of_another_machine_is_named_with_its_flag(tmp_path: Path, door: str) -> None:
+    done = finished("serve", tmp_path, *ANY_PORTS, f"--{door}-address=192.0.2.1")
+    assert done.returncode != 0
+    assert f"--{door}-address" in done.stderr
+    assert "192.0.2.1:0" in done.stderr
+    assert f"--{door}-port" not in done.stderr
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -201,7 +219,7 @@ def test_flags_of_triton_without_effect_are_accepted_with_a_word(tmp_path: Path)
     flags = ("--model-store", tmp_path / "repository", "--log-info", "1", "--backend-config=onnxruntime,a=b")
     with running(*flags, "--grpc-infer-thread-count=4", log=log) as server:
         assert names(server) == ["double"]
-    for flag in ("--log-info", "--backend-config", "--grpc-infer-thread-count"):
+    for flag in ("--log-info", "--backend-config=onnxruntime,a=b", "--grpc-infer-thread-count"):
         assert f"{flag} has no effect" in log.read_text()
 
 

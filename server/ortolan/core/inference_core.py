@@ -1,6 +1,6 @@
 """The inference core: the one facade that both frontends speak to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ortolan import __version__
@@ -14,6 +14,7 @@ from ortolan.repository.model_config import ModelConfig
 
 # In Triton's order, as far as this server has them: clients look features up in this list.
 EXTENSIONS = (
+    "classification",
     "model_repository",
     "schedule_policy",
     "model_configuration",
@@ -50,6 +51,8 @@ class ModelMetadata:
     platform: str
     inputs: tuple[TensorMetadata, ...]
     outputs: tuple[TensorMetadata, ...]
+    properties: Mapping[str, str]
+    """How the server treats the model, for people."""
 
 
 class InferenceCore:
@@ -98,10 +101,9 @@ class InferenceCore:
     def model_ready(self, name: str, version: str) -> bool:
         """Raises NotFound for a model or a version that is not there at all."""
         try:
-            self._manager.find(name, version)
+            return not self._manager.hangs(self._manager.find(name, version))
         except Unavailable:
             return False
-        return True
 
     def model_metadata(self, name: str, version: str) -> ModelMetadata:
         found = self._manager.find(name, version)
@@ -113,6 +115,10 @@ class InferenceCore:
             platform=found.config.platform or found.config.backend,
             inputs=_tensors_metadata(signature.inputs, signature.batching),
             outputs=_tensors_metadata(signature.outputs, signature.batching),
+            properties={
+                "batching": found.loaded.plan.batching.reason,
+                "batch_invariance": found.loaded.profile.invariance,
+            },
         )
 
     def model_config(self, name: str, version: str) -> ModelConfig:

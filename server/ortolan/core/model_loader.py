@@ -4,20 +4,37 @@ What a load may need of the machine and of the operator's choices comes in as on
 knows of the event loop, of other models or of which versions are wanted.
 """
 
+import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from ortolan.core.model_version import LoadedModel
+from ortolan.core.model_version import LoadedModel, shapes_vary
 from ortolan.errors import InvalidArgument
+from ortolan.execution.batch_policy import Batching
+from ortolan.execution.calibration import Profile, calibrate
+from ortolan.execution.calibration_cache import CalibrationCache, CalibrationKey
+from ortolan.execution.cost_curve import CurveBook
+from ortolan.execution.device_share import DeviceShare, DeviceShares
 from ortolan.execution.devices import DeviceInventory, Placement, places_of, require_device
+from ortolan.execution.inline_gate import InlineGate
+from ortolan.execution.model_facts import ModelFacts, read_facts
 from ortolan.execution.model_mending import open_session
-from ortolan.execution.session import Session
+from ortolan.execution.scheduler import SchedulingPlan
+from ortolan.execution.session import RUNTIME_VERSION, Session
 from ortolan.execution.session_settings import SessionSettings, settings_of
+from ortolan.execution.waiting_line import LinePolicy
+from ortolan.execution.warm_up import run_samples
+from ortolan.inference.datatypes import BYTES
 from ortolan.repository import config_completion, config_file, model_directory, version_policy
 from ortolan.repository.config_completion import CompletionDefaults
 from ortolan.repository.label_file import read_labels
 from ortolan.repository.model_config import InstanceKind, ModelConfig
 from ortolan.repository.model_directory import ModelEntry, VersionEntry
+
+# A hop to an instance's thread and back costs 75 us and more; below this a batch is about as cheap where it is.
+INLINE_NS = 80_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +42,11 @@ class LoadingOptions:
     """What the operator and the machine decide for every model."""
 
     inventory: DeviceInventory
+    shares: DeviceShares
+    cache: CalibrationCache = field(default_factory=lambda: CalibrationCache(None))
+    calibrating: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a model is measured, so that two measurements do not disturb each other."""
+    max_execution_s: float = 0.0
     device: str = "auto"
     default_max_batch_size: int = 4
     complete_configs: bool = True
@@ -74,21 +96,77 @@ def load_version(entry: ModelEntry, config: ModelConfig, version: VersionEntry, 
     require_device(config, settings, options.inventory, options.device)
     placed = config_completion.complete_instance_groups(config, options.defaults)
     places = places_of(placed, settings, options.inventory, options.device)
-    session, mendings = _open(config, version, settings, places[0])
+    model = model_directory.model_file(version, config.default_model_filename or model_directory.DEFAULT_MODEL_FILENAME)
+    facts = read_facts(model)
+    session, mendings = open_session(model, config.name, settings, places[0])
     completed = config_completion.complete(placed, session.signature, options.defaults)
+    instances = _instances(config, model, settings, places, session, options.shares)
+    for distinct in dict.fromkeys(session for _, session, _ in instances):
+        run_samples(completed, distinct, entry.directory)
+    profile = _profile(completed, session, facts, settings, options)
     notes = [f"{mending}, so that ONNX Runtime can load it" for mending in mendings]
     notes += [f"its parameter '{key}' is not known and has no effect" for key in unknown]
     notes += completed.warnings
+    notes += [profile.note] if profile.note else []
     return LoadedModel(
         name=config.name,
         number=version.number,
         config=completed,
-        instances=_instances(config, version, settings, places, session),
+        instances=instances,
+        plan=_plan(completed, profile, facts, settings, options, places),
+        profile=profile,
         devices=tuple(place.device for place in places),
         intra_op_threads=settings.intra_op_threads,
         notes=tuple(notes),
         load_duration_ns=time.monotonic_ns() - start_ns,
         labels=_labels(entry, completed),
+    )
+
+
+def _profile(
+    config: ModelConfig, session: Session, facts: ModelFacts, settings: SessionSettings, options: LoadingOptions
+) -> Profile:
+    """What is known of the model's costs: from the cache, else measured now."""
+    key = CalibrationKey(
+        facts.sha256,
+        RUNTIME_VERSION,
+        session.providers,
+        settings.intra_op_threads,
+        config.max_batch_size,
+        repr((settings, config.inputs, config.outputs)),
+    )
+    profile = options.cache.find(key)
+    if profile is None:
+        with options.calibrating:
+            profile = calibrate(config, session, facts)
+        options.cache.keep(key, profile)
+    return profile
+
+
+def _plan(
+    config: ModelConfig,
+    profile: Profile,
+    facts: ModelFacts,
+    settings: SessionSettings,
+    options: LoadingOptions,
+    places: Sequence[Placement],
+) -> SchedulingPlan:
+    dynamic = config.dynamic_batching
+    rows_vary = shapes_vary(config)
+    batching = Batching.of(config, profile.unsafe_because)
+    on_cpu = all(place.kind is InstanceKind.CPU for place in places)
+    # A run on the loop cannot be stopped by it, so its cost must not depend on what is in the request.
+    max_rows = max(1, config.max_batch_size)
+    texts = any(spec.datatype is BYTES for spec in config.inputs)
+    inline = on_cpu and not (rows_vary or texts or facts.loops or batching.explicit)
+    limit_s = options.max_execution_s if settings.max_execution_s is None else settings.max_execution_s
+    return SchedulingPlan(
+        batching=batching,
+        line=LinePolicy.of(dynamic),
+        preserve_ordering=dynamic is not None and dynamic.preserve_ordering,
+        curves=CurveBook(profile.points, max_rows, rows_vary) if profile.points else None,
+        inline_gate=InlineGate(profile.points, max_rows, INLINE_NS) if inline and profile.points else None,
+        max_execution_s=limit_s,
     )
 
 
@@ -101,27 +179,21 @@ def _labels(entry: ModelEntry, config: ModelConfig) -> dict[str, tuple[str, ...]
     return labels
 
 
-def _open(
-    config: ModelConfig, version: VersionEntry, settings: SessionSettings, place: Placement
-) -> tuple[Session, tuple[str, ...]]:
-    model = model_directory.model_file(version, config.default_model_filename or model_directory.DEFAULT_MODEL_FILENAME)
-    return open_session(model, config.name, settings, place)
-
-
 def _instances(
     config: ModelConfig,
-    version: VersionEntry,
+    model: Path,
     settings: SessionSettings,
-    places: tuple[Placement, ...],
+    places: Sequence[Placement],
     first: Session,
-) -> tuple[tuple[str, Session], ...]:
+    shares: DeviceShares,
+) -> tuple[tuple[str, Session, DeviceShare], ...]:
     """One session for all CPU instances, since it can be run from many threads; one for each instance on a GPU."""
     sessions: dict[Placement | InstanceKind, Session] = {_sharing(places[0]): first}
     for place in places:
         key = _sharing(place)
         if key not in sessions:
-            sessions[key] = _open(config, version, settings, place)[0]
-    return tuple((place.instance_name, sessions[_sharing(place)]) for place in places)
+            sessions[key] = open_session(model, config.name, settings, place)[0]
+    return tuple((place.instance_name, sessions[_sharing(place)], shares.of(place.device)) for place in places)
 
 
 def _sharing(place: Placement) -> Placement | InstanceKind:

@@ -18,6 +18,8 @@ from ortolan.core.model_version import LoadedModel, ModelVersion
 from ortolan.core.reconciler import Fingerprint, Load, PresentVersion, next_action
 from ortolan.core.version_state import VersionState, advanced
 from ortolan.errors import Internal, InvalidArgument, NotFound, OrtolanError, StartupError, Unavailable
+from ortolan.execution.request_queue import QueueLimits
+from ortolan.execution.watchdog import Watchdog
 from ortolan.repository import changes, directory
 from ortolan.repository.directory import RepositoryListing
 from ortolan.repository.model_config import ModelConfig
@@ -28,6 +30,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 UNLOADED = "unloaded"
+LOAD_THREADS = "load"
+"""How the names of the threads begin that load models."""
 _LONGEST_VERSION = 20
 
 
@@ -115,20 +119,21 @@ class ModelManager:
         self,
         roots: Sequence[Path],
         options: LoadingOptions,
-        queue_capacity: int,
+        limits: QueueLimits,
         load_threads: int = 4,
         model_name: str = "",
         config_name: str = "",
     ) -> None:
         self._walk: Callable[[], RepositoryListing] = lambda: directory.walk(roots, model_name, config_name)
         self._options = options
-        self._queue_capacity = queue_capacity
-        self._load_threads = ThreadPoolExecutor(load_threads, thread_name_prefix="load")
+        self._limits = limits
+        self._load_threads = ThreadPoolExecutor(load_threads, thread_name_prefix=LOAD_THREADS)
         self._models: dict[str, Model] = {}
         self._listing = RepositoryListing({}, ())
         # Others look in between; what they see must not hide a change from the next poll.
         self._followed = self._listing
         self._unloads: set[asyncio.Task[None]] = set()
+        self._watchdog = Watchdog(lambda: (version.scheduler for version in self.serving()))
         self._loads: set[asyncio.Task[Model]] = set()
 
     # -- finding -------------------------------------------------------------------------------------------------
@@ -167,8 +172,18 @@ class ModelManager:
         model = self._models.get(name)
         return sorted(n for n, record in model.versions.items() if record.serving is not None) if model else []
 
+    async def watch(self) -> None:
+        """End runs that take too long, for ever."""
+        await self._watchdog.watch()
+
+    def hangs(self, version: ModelVersion) -> bool:
+        """Whether the version cannot run any more, because a run of it would not end."""
+        return self._watchdog.hangs(version.scheduler)
+
     def all_ready(self) -> bool:
-        """Whether every version that should be ready is."""
+        """Whether every version that should be ready is, and can run."""
+        if any(self.hangs(version) for version in self.serving()):
+            return False
         return not any(
             # What cannot be read now does not take away what was read before.
             (model.problem and model.newest is None) or any(_is_amiss(record) for record in model.versions.values())
@@ -272,6 +287,7 @@ class ModelManager:
                 wanted = model_loader.wanted_versions(entry, config)
             except OrtolanError as error:
                 model.problem = error.message
+                _log.error("model '%s' cannot be served: %s", name, error.message)
                 return model
             model.problem = ""
             candidates = {number: Candidate(entry, config, version) for number, version in wanted.items()}
@@ -300,9 +316,10 @@ class ModelManager:
             record.failed_fingerprint = candidate.fingerprint
             if previous is None:
                 record.advance(VersionState.UNAVAILABLE, error.message)
+                reason = f"cannot be served: {error.message}"
             else:
-                record.reason = f"the newer files failed to load: {error.message}"
-            _log.error("model '%s' version %d failed to load: %s", model.name, candidate.version.number, error.message)
+                reason = record.reason = f"the newer files failed to load: {error.message}"
+            _log.error("model '%s' version %d: %s", model.name, candidate.version.number, reason)
             return
         self._put_in_service(model, record, loaded, candidate.fingerprint)
         if previous is not None:
@@ -313,7 +330,7 @@ class ModelManager:
     ) -> None:
         for note in loaded.notes:
             _log.warning("model '%s' version %d: %s", loaded.name, loaded.number, note)
-        serving = ModelVersion(loaded, self._queue_capacity, asyncio.get_running_loop())
+        serving = ModelVersion(loaded, self._limits, asyncio.get_running_loop())
         serving.start()
         if record.serving is None:
             record.advance(VersionState.READY)
@@ -360,13 +377,18 @@ class ModelManager:
         return await asyncio.get_running_loop().run_in_executor(self._load_threads, guarded)
 
     async def stop(self) -> None:
-        """Refuse new requests of every version, and return once all that were inside are answered."""
+        """Refuse new requests of every version, and return once all that were inside are answered.
+
+        Loads are given up at once; a thread that is inside one goes on until the runtime lets go of it.
+        """
+        for load in list(self._loads):
+            load.cancel()
+        self._load_threads.shutdown(wait=False, cancel_futures=True)
         versions = list(self.serving())
         for version in versions:
             version.refuse_new()
         await asyncio.gather(*(version.drained() for version in versions), *self._unloads)
         await asyncio.gather(*(asyncio.to_thread(version.join, 5.0) for version in versions))
-        self._load_threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _version_number(version: str) -> int:

@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ortolan.execution.batch_policy import Batching
+import numpy as np
+
+from ortolan.errors import Internal, InvalidArgument
+from ortolan.execution.calibration import Profile
+from ortolan.execution.device_share import DeviceShare
 from ortolan.execution.model_statistics import ModelStatistics
-from ortolan.execution.scheduler import Scheduler
+from ortolan.execution.request_queue import QueueLimits
+from ortolan.execution.scheduler import NO_LIMITS, Answer, RequestLimits, Scheduler, SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.inference.classification import classified
 from ortolan.inference.datatypes import Array
-from ortolan.inference.request import InferenceRequest, InferenceResponse, Tensor
+from ortolan.inference.request import InferenceRequest, InferenceResponse, Parameters, ResponseTiming, Tensor
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.repository.model_config import ModelConfig
 
@@ -22,8 +27,10 @@ class LoadedModel:
     name: str
     number: int
     config: ModelConfig
-    instances: tuple[tuple[str, Session], ...]
-    """The name and the session of each instance; CPU instances share one session."""
+    instances: tuple[tuple[str, Session, DeviceShare], ...]
+    """The name, the session and the device of each instance; CPU instances share one session."""
+    plan: SchedulingPlan
+    profile: Profile
     devices: tuple[str, ...]
     """The device of each instance: ``CPU``, ``GPU 0``."""
     intra_op_threads: int
@@ -37,7 +44,7 @@ class LoadedModel:
 class ModelVersion:
     """A version that is ready, or draining. Lives on the event loop."""
 
-    def __init__(self, model: LoadedModel, queue_capacity: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, model: LoadedModel, limits: QueueLimits, loop: asyncio.AbstractEventLoop) -> None:
         self.name = model.name
         self.number = model.number
         self.number_text = str(model.number)
@@ -48,32 +55,67 @@ class ModelVersion:
         self._input_specs = {spec.name: spec for spec in self.signature.inputs}
         self._output_specs = {spec.name: spec for spec in self.signature.outputs}
         self._all_outputs = tuple(self._output_specs)
-        self._shapes_vary = any(spec.optional or -1 in spec.dims for spec in self.signature.inputs)
-        self._scheduler = Scheduler(model.instances, Batching.of(model.config), queue_capacity, loop)
-        self._scheduler.statistics.load_duration_ns = model.load_duration_ns
+        self._shapes_vary = shapes_vary(model.config)
+        self.scheduler = Scheduler(model.name, model.instances, model.plan, limits, loop)
+        self.scheduler.statistics.load_duration_ns = model.load_duration_ns
 
     @property
     def statistics(self) -> ModelStatistics:
-        return self._scheduler.statistics
+        return self.scheduler.statistics
 
     @property
     def waiting_requests(self) -> int:
-        return self._scheduler.waiting_requests
+        return self.scheduler.waiting_requests
 
     def start(self) -> None:
-        self._scheduler.start()
+        self.scheduler.start()
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """The answer to ``request``. Raises InvalidArgument when it does not fit, and what execution raises."""
         rows = self.signature.check(request)
+        limits = _limits_of(request)
         inputs = {tensor.name: self._graph_array(tensor) for tensor in request.inputs}
         names = tuple(output.name for output in request.outputs) or self._all_outputs
         shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
-        arrays = await self._scheduler.infer(inputs, names, rows, shapes)
-        outputs = tuple(self._wire_tensor(name, array) for name, array in zip(names, arrays, strict=True))
+        if self._batching and rows > self.signature.max_batch_size:
+            answer = await self._infer_in_parts(inputs, names, rows, shapes, limits)
+        else:
+            answer = await self.scheduler.infer(inputs, names, rows, shapes, limits)
+        outputs = tuple(self._wire_tensor(name, array) for name, array in zip(names, answer.outputs, strict=True))
         if any(output.class_count for output in request.outputs):
             outputs = self._with_classes(request, outputs)
-        return InferenceResponse(self.name, self.number_text, request.id, outputs)
+        timing = ResponseTiming(answer.queue_ns, answer.compute_ns, answer.batch_rows)
+        return InferenceResponse(self.name, self.number_text, request.id, outputs, timing=timing)
+
+    async def _infer_in_parts(
+        self, inputs: Mapping[str, Array], names: tuple[str, ...], rows: int, shapes: object, limits: RequestLimits
+    ) -> Answer:
+        """The outputs of a request with more rows than a batch may have: of its parts, put together again.
+
+        The first part that fails fails the request, and the others are given up.
+        """
+        size = self.signature.max_batch_size
+        parts = [
+            {name: array[start : start + size] for name, array in inputs.items()} for start in range(0, rows, size)
+        ]
+        tasks = [
+            asyncio.ensure_future(self.scheduler.infer(part, names, min(size, rows - index * size), shapes, limits))
+            for index, part in enumerate(parts)
+        ]
+        try:
+            answers = await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            raise
+        for part, answer in zip(parts, answers, strict=True):
+            _check_kept_rows(names, answer.outputs, len(next(iter(part.values()))))
+        return Answer(
+            outputs=[np.concatenate(pieces) for pieces in zip(*(answer.outputs for answer in answers), strict=True)],
+            queue_ns=max(answer.queue_ns for answer in answers),
+            compute_ns=sum(answer.compute_ns for answer in answers),
+            batch_rows=max(answer.batch_rows for answer in answers),
+        )
 
     def _with_classes(self, request: InferenceRequest, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The outputs, those that are wanted as classes classified."""
@@ -111,13 +153,23 @@ class ModelVersion:
         return tuple(sorted((tensor.name, tensor.shape[first:]) for tensor in tensors))
 
     def refuse_new(self) -> None:
-        self._scheduler.refuse_new()
+        self.scheduler.refuse_new()
 
     async def drained(self) -> None:
-        await self._scheduler.drained()
+        await self.scheduler.drained()
 
     def join(self, timeout_s: float) -> bool:
-        return self._scheduler.join(timeout_s)
+        return self.scheduler.join(timeout_s)
+
+
+def _check_kept_rows(names: Sequence[str], outputs: Sequence[Array], rows: int) -> None:
+    """Raises Internal where the outputs of a part of ``rows`` rows have others, so that it is no part of an answer."""
+    for name, output in zip(names, outputs, strict=True):
+        if output.shape[:1] != (rows,):
+            raise Internal(
+                f"output '{name}' has shape {list(output.shape)} for a part of {rows} rows: it does not keep the batch "
+                "dimension, so requests to this model cannot be split. Send fewer rows at a time."
+            )
 
 
 def _filled(target: Sequence[int], shape: Sequence[int], dims: Sequence[int]) -> tuple[int, ...]:
@@ -125,3 +177,27 @@ def _filled(target: Sequence[int], shape: Sequence[int], dims: Sequence[int]) ->
     varying = [size for size, dim in zip(shape, dims, strict=True) if dim == -1]
     sizes: Mapping[int, int] = dict(zip((i for i, dim in enumerate(target) if dim == -1), varying, strict=False))
     return tuple(sizes.get(index, dim) for index, dim in enumerate(target))
+
+
+def shapes_vary(config: ModelConfig) -> bool:
+    """Whether two requests for the model may differ in more than their rows."""
+    return any(spec.optional or -1 in spec.dims for spec in config.inputs)
+
+
+def _limits_of(request: InferenceRequest) -> RequestLimits:
+    """What the request asks of the scheduler, by its parameters and by how it came."""
+    if not request.parameters and not request.deadline_ns:
+        return NO_LIMITS
+    priority = _count("priority", request.parameters)
+    timeout_us = _count("timeout", request.parameters)
+    if not (priority or timeout_us or request.deadline_ns):
+        return NO_LIMITS
+    return RequestLimits(priority, timeout_us, request.deadline_ns)
+
+
+def _count(name: str, parameters: Parameters) -> int:
+    """The parameter ``name``, which must be a whole number and not negative; 0 where there is none."""
+    value = parameters.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise InvalidArgument(f"request parameter '{name}' must be a whole number, 0 or more, got {value!r:.64}")
+    return value

@@ -1,15 +1,18 @@
-"""A session on a device, run by one thread: it takes batches from the queue and hands their outcome on."""
+"""A session on a device, run by one thread: it takes work from the queue and hands the outcome on."""
 
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ortolan.errors import Internal, OrtolanError
+from ortolan.errors import Cancelled, Internal, OrtolanError
 from ortolan.execution import batch
+from ortolan.execution.device_share import DeviceShare, DeviceUser
 from ortolan.execution.model_statistics import ExecutionTimes
-from ortolan.execution.request_queue import QueuedRequest, RequestQueue
+from ortolan.execution.request_queue import QueuedRequest, Refusal, RequestQueue
+from ortolan.execution.running import Running
 from ortolan.execution.session import Session
+from ortolan.execution.timer_slack import wake_exactly
 from ortolan.inference.datatypes import Array
 
 
@@ -23,16 +26,35 @@ class Execution:
     times: ExecutionTimes
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an instance did with one piece of work."""
+
+    executions: Sequence[Execution] = ()
+    refusals: Sequence[Refusal] = ()
+
+
 class Instance:
-    """One execution slot of a version. ``deliver`` is called in the instance's thread with everything it ran."""
+    """One execution slot of a version. ``deliver`` is called in the instance's thread with every outcome."""
 
     def __init__(
-        self, name: str, session: Session, queue: RequestQueue, deliver: Callable[[list[Execution]], None]
+        self,
+        name: str,
+        session: Session,
+        queue: RequestQueue,
+        deliver: Callable[[Outcome], None],
+        share: DeviceShare,
+        user: DeviceUser,
     ) -> None:
+        """``share`` is the device's, ``user`` the account of this version on it."""
         self.name = name
+        self.running: Running[QueuedRequest] | None = None
+        """What it executes at the moment; read by the watchdog."""
         self._session = session
         self._queue = queue
         self._deliver = deliver
+        self._share = share
+        self._user = user
         self._thread = threading.Thread(target=self._serve, name=f"instance {name}", daemon=True)
 
     def start(self) -> None:
@@ -44,29 +66,70 @@ class Instance:
         return not self._thread.is_alive()
 
     def _serve(self) -> None:
-        while requests := self._queue.take():
-            self._deliver(execute(self._session, requests))
+        if self._queue.delays:
+            wake_exactly()
+        while (work := self._queue.take()) is not None:
+            executions = self._execute(work.running) if work.running is not None else ()
+            self._deliver(Outcome(executions, work.refusals))
+
+    def _execute(self, running: Running[QueuedRequest]) -> Sequence[Execution]:
+        self._share.enter(self._user)
+        start_ns = running.started_ns = time.monotonic_ns()
+        self.running = running
+        try:
+            return execute(self._session, running, self._watched)
+        finally:
+            self.running = None
+            self._share.leave(self._user, time.monotonic_ns() - start_ns)
+
+    def _watched(self, running: Running[QueuedRequest]) -> None:
+        self.running = running
 
 
-def execute(session: Session, requests: Sequence[QueuedRequest]) -> list[Execution]:
-    """Run the requests as one batch; if that fails, each alone, so that only the culprit's request fails."""
-    execution = _run(session, requests)
-    if len(requests) == 1 or not isinstance(execution.answers[0], OrtolanError):
+def execute(
+    session: Session,
+    running: Running[QueuedRequest],
+    watched: Callable[[Running[QueuedRequest]], None] = lambda _: None,
+) -> list[Execution]:
+    """Run the requests as one batch; if that fails, each alone, so that only the culprit's request fails.
+
+    ``watched`` is told of each further run before it starts.
+    """
+    execution = execute_once(session, running)
+    failed = isinstance(execution.answers[0], OrtolanError)
+    if not failed or len(running.requests) == 1 or running.abandoned:
         return [execution]
-    return [_run(session, [request]) for request in requests]
+    executions: list[Execution] = []
+    for request in running.requests:
+        alone = _alone(request, running)
+        watched(alone)
+        executions.append(execute_once(session, alone))
+    return executions
 
 
-def _run(session: Session, requests: Sequence[QueuedRequest]) -> Execution:
+def _alone(request: QueuedRequest, companions: Running[QueuedRequest]) -> Running[QueuedRequest]:
+    """The request by itself, after its batch failed; not wanted if it was not wanted any more in the batch."""
+    wanted = request.running is companions
+    alone = Running([request], 1, abandoned=not wanted)
+    if wanted:
+        request.running = alone
+    return alone
+
+
+def execute_once(session: Session, running: Running[QueuedRequest]) -> Execution:
     """One run. Outputs that only some of the requests want are fetched once and handed to those."""
-    rows = sum(request.rows for request in requests)
+    requests = running.requests
     names = _wanted_outputs(requests)
     start_ns = time.monotonic_ns()
     input_end_ns = output_start_ns = start_ns
     answers: list[list[Array] | OrtolanError]
     try:
+        run = session.new_run()
+        if not running.begin(run):
+            raise Cancelled("no one waited for the answer any more")
         inputs = batch.stack([request.inputs for request in requests])
         input_end_ns = output_start_ns = time.monotonic_ns()
-        outputs = session.run(inputs, names)
+        outputs = session.run(inputs, names, run)
         output_start_ns = time.monotonic_ns()
         answers = list(_divide(outputs, names, requests))
     # A failed batch fails each of its requests; the instance lives on.
@@ -76,9 +139,9 @@ def _run(session: Session, requests: Sequence[QueuedRequest]) -> Execution:
         failure = Internal("the server failed to run this request; its log has the details")
         failure.__cause__ = error
         answers = [failure] * len(requests)
-    return Execution(
-        requests, answers, rows, ExecutionTimes(start_ns, input_end_ns, output_start_ns, time.monotonic_ns())
-    )
+    rows = sum(request.rows for request in requests)
+    times = ExecutionTimes(start_ns, input_end_ns, output_start_ns, time.monotonic_ns())
+    return Execution(requests, answers, rows, times)
 
 
 def _wanted_outputs(requests: Sequence[QueuedRequest]) -> tuple[str, ...]:

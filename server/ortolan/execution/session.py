@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ortolan.errors import Internal, InvalidArgument, OrtolanError
+from ortolan.errors import Cancelled, Internal, InvalidArgument, OrtolanError
 from ortolan.execution.devices import Placement, Provider
 from ortolan.execution.runtime_errors import readable
 from ortolan.execution.session_settings import SessionSettings
@@ -31,6 +31,9 @@ _GRAPH_LEVELS = {
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 _FATAL_ONLY = 4
+_SIGNS_OF_DAMAGE = ("Protobuf parsing failed", "No graph was found")
+_DAMAGED = " The file is damaged, truncated or no ONNX model: copy or export it again."
+_TERMINATED = "terminate flag being set"
 _MAPS = re.compile(r"seq\(map\((?P<key>\w+),tensor\((?P<value>\w+)\)\)\)")
 _SEQUENCE = re.compile(r"seq\((?P<element>tensor\(\w+\))\)")
 
@@ -54,6 +57,18 @@ class ModelNotLoadable(InvalidArgument):
         self.runtime_text = runtime_text
 
 
+class Run:
+    """One run that another thread can end: between two nodes of the graph, or inside a loop."""
+
+    __slots__ = ("options",)
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def terminate(self) -> None:
+        self.options.terminate = True
+
+
 class Session:
     """A loaded model on the devices of one placement. ``run`` may be called from several threads at once."""
 
@@ -75,6 +90,7 @@ class Session:
         self._text_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BYTES)
         self._bf16_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BF16)
         self._has_bf16 = bool(self._bf16_inputs) or any(form.datatype is BF16 for form in self._outputs.values())
+        self._settings = settings
         if self._has_bf16:
             self._check_bf16_is_by_itself()
         self._run_options = _run_options(settings)
@@ -93,19 +109,25 @@ class Session:
                 "Python binding cannot pass in one run; export it with float32 inputs and outputs"
             )
 
-    def run(self, inputs: Mapping[str, Array], output_names: Sequence[str]) -> list[Array]:
+    def new_run(self) -> "Run":
+        """The handle of one run to come, by which another thread can end it."""
+        return Run(_run_options(self._settings))
+
+    def run(self, inputs: Mapping[str, Array], output_names: Sequence[str], run: "Run | None" = None) -> list[Array]:
         """The outputs of ``output_names`` in their order; arrays as ``inference.Tensor`` has them.
 
-        Raises InvalidArgument when the runtime blames the inputs, Internal for any other failure of the model.
+        Raises InvalidArgument when the runtime blames the inputs, Cancelled when ``run`` was ended, Internal for any
+        other failure of the model.
         """
+        options = run.options if run is not None else self._run_options
         feeds = dict(inputs)
         for name in self._text_inputs & feeds.keys():
             feeds[name] = texts_of(feeds[name])
         try:
             if self._has_bf16:
-                values = self._run_with_bf16(feeds, output_names)
+                values = self._run_with_bf16(feeds, output_names, options)
             else:
-                values = self._session.run(output_names, feeds, self._run_options)
+                values = self._session.run(output_names, feeds, options)
         except Exception as error:
             raise self._translated(error) from error
         return [self._tensor_array(name, value) for name, value in zip(output_names, values, strict=True)]
@@ -119,10 +141,10 @@ class Session:
                 "keys, so that it is no tensor"
             ) from error
 
-    def _run_with_bf16(self, feeds: Mapping[str, Array], output_names: Sequence[str]) -> list[Any]:
+    def _run_with_bf16(self, feeds: Mapping[str, Array], output_names: Sequence[str], options: Any) -> list[Any]:
         """Run through OrtValue, the only way in which bfloat16 passes."""
         values = {name: self._ort_value(name, array) for name, array in feeds.items()}
-        results = self._session.run_with_ort_values(output_names, values, self._run_options)
+        results = self._session.run_with_ort_values(output_names, values, options)
         return [
             _bits_of(value) if self._outputs[name].datatype is BF16 else value.numpy()
             for name, value in zip(output_names, results, strict=True)
@@ -140,6 +162,8 @@ class Session:
                 f"model '{self._model_name}' produced a string that is not UTF-8, which ONNX Runtime's Python "
                 "binding cannot pass on"
             )
+        if _TERMINATED in str(error):
+            return Cancelled(f"the run of model '{self._model_name}' was ended, because no one waited for it any more")
         text = f"model '{self._model_name}' could not run this request: onnx runtime error: {readable(error)}"
         blames_input = type(error).__name__ == "InvalidArgument" or isinstance(error, ValueError)
         return InvalidArgument(text) if blames_input else Internal(text)
@@ -229,7 +253,8 @@ def _load(model: Path | bytes, model_name: str, options: Any, providers: Sequenc
     except Exception as error:
         # The runtime follows symbolic links before it says where it looked.
         text = readable(error, [str(folder), str(folder.resolve())])
-        raise ModelNotLoadable(f"ONNX Runtime cannot load model '{model_name}': {text}", text) from error
+        advice = _DAMAGED if any(sign in text for sign in _SIGNS_OF_DAMAGE) else ""
+        raise ModelNotLoadable(f"ONNX Runtime cannot load model '{model_name}': {text}{advice}", text) from error
 
 
 def _check_providers(model_name: str, asked: Sequence[Provider], got: Sequence[str], allow_fallback: bool) -> None:

@@ -34,6 +34,8 @@ class SessionSettings:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     """Options of the GPU provider that Triton takes from the model's parameters."""
     custom_op_libraries: tuple[str, ...] = ()
+    max_execution_s: float | None = None
+    """When a run of this model is taken for hung; 0 for never; None where the model does not say."""
 
 
 def _integer(lowest: int, highest: int) -> Callable[[str], str]:
@@ -64,6 +66,16 @@ def _text(value: str) -> str:
     return value
 
 
+def _number(value: str) -> str:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise ValueError("a number of seconds, 0 or more")
+    return str(number)
+
+
 _ARENAS = re.compile(r"(cpu|gpu):\d+(;(cpu|gpu):\d+)*")
 
 
@@ -86,6 +98,8 @@ MODEL_PARAMETERS: Mapping[str, Callable[[str], str]] = {
     "enable_mem_pattern": _FLAG,
     "memory.enable_memory_arena_shrinkage": _arenas,
     "execution_provider": _text,
+    "oversize_requests": _choice("split", "refuse"),
+    "max_execution_secs": _number,
     "fallback": _choice("allow", "forbid"),
 }
 
@@ -254,6 +268,7 @@ def _assemble(config: ModelConfig, values: Mapping[str, str], default_intra_op_t
         config_entries=entries,
         provider_options={key: values[key] for key in LEGACY_CUDA_PARAMETERS if key in values},
         custom_op_libraries=config.op_library_filenames,
+        max_execution_s=float(values["max_execution_secs"]) if "max_execution_secs" in values else None,
     )
 
 

@@ -10,10 +10,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from ortolan.errors import InvalidArgument
-from ortolan.inference.datatypes import BF16, BOOL, BYTES, FP16, Array
+from ortolan.inference.datatypes import BF16, BOOL, BYTES, FP16, Array, Datatype
 from ortolan.inference.request import Tensor
 
 _WITHOUT_CLASSES = (BOOL, BYTES, FP16, BF16)
+
+
+def check_classifiable(output_name: str, datatype: Datatype) -> None:
+    """Raises InvalidArgument for the datatypes that have no order to speak of."""
+    if datatype in _WITHOUT_CLASSES:
+        raise InvalidArgument(
+            f"class result not available for output '{output_name}' due to unsupported type '{datatype.name}'"
+        )
 
 
 def classified(tensor: Tensor, class_count: int, batching: bool, labels: Sequence[str]) -> Tensor:
@@ -21,12 +29,9 @@ def classified(tensor: Tensor, class_count: int, batching: bool, labels: Sequenc
 
     Raises InvalidArgument for the datatypes that have no order to speak of.
     """
-    if tensor.datatype in _WITHOUT_CLASSES:
-        raise InvalidArgument(
-            f"class result not available for output '{tensor.name}' due to unsupported type '{tensor.datatype.name}'"
-        )
+    check_classifiable(tensor.name, tensor.datatype)
     batch = tensor.shape[:1] if batching else ()
-    rows = tensor.array.reshape(batch[0] if batching else 1, math.prod(tensor.shape[len(batch) :]))
+    rows = tensor.array.reshape(*(batch or (1,)), math.prod(tensor.shape[len(batch) :]))
     count = min(class_count, rows.shape[1])
     elements = np.empty((len(rows), count), dtype=object)
     for row, values in enumerate(rows):

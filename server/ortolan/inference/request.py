@@ -46,6 +46,17 @@ class InferenceRequest:
     parameters: Parameters = field(default_factory=dict)
     binary_by_default: bool = False
     """Over HTTP: whether outputs that the request does not list go after the JSON (``binary_data_output``)."""
+    deadline_ns: int = 0
+    """When the client will not want the answer any more, on the monotonic clock; 0 for never."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTiming:
+    """Where the time of one request went, in nanoseconds, and the rows of the batch that it was part of."""
+
+    queue_ns: int
+    compute_ns: int
+    batch_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +68,4 @@ class InferenceResponse:
     id: str
     outputs: tuple[Tensor, ...]
     parameters: Parameters = field(default_factory=dict)
+    timing: ResponseTiming | None = None

@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ortolan.errors import InvalidArgument
+from ortolan.inference.classification import check_classifiable
 from ortolan.inference.datatypes import Datatype
-from ortolan.inference.request import InferenceRequest, Tensor
+from ortolan.inference.request import InferenceRequest, RequestedOutput, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,18 @@ class ModelSignature:
     max_batch_size: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    splits_oversize: bool = False
+    """Whether a request of more rows than a batch may have is split, instead of refused."""
 
     # What every request is checked against, looked up once; derived, so it takes no part in comparisons.
     _specs: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
     _required: frozenset[str] = field(init=False, repr=False, compare=False)
-    _output_names: frozenset[str] = field(init=False, repr=False, compare=False)
+    _output_datatypes: Mapping[str, Datatype] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_specs", {spec.name: spec for spec in self.inputs})
         object.__setattr__(self, "_required", frozenset(spec.name for spec in self.inputs if not spec.optional))
-        object.__setattr__(self, "_output_names", frozenset(spec.name for spec in self.outputs))
+        object.__setattr__(self, "_output_datatypes", {spec.name: spec.datatype for spec in self.outputs})
 
     @property
     def batching(self) -> bool:
@@ -72,7 +75,7 @@ class ModelSignature:
         for tensor in request.inputs:
             rows = self._check_tensor(tensor, self._specs[tensor.name], rows)
         if request.outputs:
-            self._check_outputs([output.name for output in request.outputs])
+            self._check_outputs(request.outputs)
         # Without a batch dimension, and without any of its inputs where all are optional, a request is one row.
         return max(rows, 1)
 
@@ -108,10 +111,11 @@ class ModelSignature:
 
     def _check_rows(self, tensor: Tensor, rows_before: int) -> int:
         rows = tensor.shape[0]
-        if rows > self.max_batch_size:
+        if rows > self.max_batch_size and not self.splits_oversize:
             raise InvalidArgument(
                 f"inference request batch-size must be <= {self.max_batch_size} for '{self.model_name}', got {rows}. "
-                "Send fewer rows, or raise max_batch_size in the model's config.pbtxt."
+                "Send fewer rows, or raise max_batch_size in the model's config.pbtxt, or set the model parameter "
+                "'oversize_requests' to 'split'."
             )
         if rows == 0:
             raise InvalidArgument(
@@ -137,16 +141,19 @@ class ModelSignature:
             f"Expected {_shape_text(expected)}, got {_shape_text(tensor.shape)}.{note if self.batching else ''}"
         )
 
-    def _check_outputs(self, names: Sequence[str]) -> None:
+    def _check_outputs(self, wanted: Sequence[RequestedOutput]) -> None:
         seen: set[str] = set()
-        for name in names:
-            if name not in self._output_names:
+        for output in wanted:
+            name = output.name
+            if name not in self._output_datatypes:
                 raise InvalidArgument(
                     f"unexpected inference output '{name}' for model '{self.model_name}'; "
-                    f"its outputs are {_listed(self._output_names)}"
+                    f"its outputs are {_listed(self._output_datatypes)}"
                 )
             if name in seen:
                 raise InvalidArgument(f"output '{name}' already exists in request for model '{self.model_name}'")
+            if output.class_count:
+                check_classifiable(name, self._output_datatypes[name])
             seen.add(name)
 
 

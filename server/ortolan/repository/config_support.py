@@ -72,7 +72,7 @@ def _general_warnings(message: Any) -> Iterator[str]:
     if message.cc_model_filenames:
         yield "cc_model_filenames is ignored: every GPU loads default_model_filename"
     if message.model_metrics.metric_control:
-        yield "model_metrics is ignored: the histograms keep their own buckets"
+        yield "model_metrics is ignored: there are no histograms"
     for tensor in (*message.input, *message.output):
         if tensor.is_shape_tensor or tensor.is_non_linear_format_io:
             yield "is_shape_tensor and is_non_linear_format_io are ignored: they are TensorRT's"

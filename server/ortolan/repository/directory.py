@@ -62,20 +62,32 @@ def walk(roots: Sequence[Path], model_name: str = "", config_name: str = "") -> 
 
 def _distinct(roots: Sequence[Path]) -> list[Path]:
     """The roots as absolute paths, each directory once. Symbolic links stay: their targets may be swapped later."""
-    return list({path.resolve(): Path(os.path.abspath(path)) for path in roots}.values())
+    return list({_resolved(path): Path(os.path.abspath(path)) for path in roots}.values())
+
+
+def _resolved(root: Path) -> Path:
+    try:
+        return root.resolve()
+    # Python before 3.13 raises RuntimeError for a loop of symbolic links.
+    except (OSError, RuntimeError) as error:
+        raise StartupError(f"the model repository '{root}' cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "its symbolic links lead in a circle"
 
 
 def _read_root(root: Path, model_name: str, config_name: str) -> tuple[list[ModelEntry], list[str]]:
-    if not root.exists():
-        raise StartupError(f"the model repository '{root}' does not exist: create it, or name another")
-    if root.is_file() and root.suffix == ".onnx":
-        return [read_loose_model(root, model_name or root.stem, root)], []
-    if not root.is_dir():
-        raise StartupError(f"the model repository '{root}' is neither a directory nor an .onnx file")
     try:
+        if not root.exists():
+            raise StartupError(f"the model repository '{root}' does not exist: create it, or name another")
+        if root.is_file() and root.suffix == ".onnx":
+            return [read_loose_model(root, model_name or root.stem, root)], []
+        if not root.is_dir():
+            raise StartupError(f"the model repository '{root}' is neither a directory nor an .onnx file")
         return _read_root_directory(root, model_name, config_name)
     except OSError as error:
-        raise StartupError(f"the model repository '{root}' cannot be read: {error.strerror}") from error
+        raise StartupError(f"the model repository '{root}' cannot be read: {_reason(error)}") from error
 
 
 def _read_root_directory(root: Path, model_name: str, config_name: str) -> tuple[list[ModelEntry], list[str]]:

@@ -160,4 +160,5 @@ class ModelConfig:
 
     @property
     def signature(self) -> ModelSignature:
-        return ModelSignature(self.name, self.max_batch_size, self.inputs, self.outputs)
+        splits = self.parameters.get("oversize_requests") == "split"
+        return ModelSignature(self.name, self.max_batch_size, self.inputs, self.outputs, splits)

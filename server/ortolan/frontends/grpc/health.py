@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import NotFound
+from ortolan.frontends.grpc.service import Call
 from ortolan.protocol import protobuf_messages as messages
 
 _SERVICES = ("", messages.INFERENCE_SERVICE, messages.HEALTH_SERVICE)
@@ -19,7 +20,7 @@ class HealthService:
         self._core = core
         self._stopping = asyncio.Event()
 
-    async def check(self, data: bytes) -> bytes:
+    async def check(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         """The status of one service. Raises NotFound for a service that this server does not have."""
         request = messages.parse(messages.HealthCheckRequest, data)
         if request.service not in _SERVICES:

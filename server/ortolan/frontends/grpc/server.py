@@ -10,8 +10,10 @@ from grpc_reflection.v1alpha import reflection
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import OrtolanError, StartupError
 from ortolan.frontends import status
+from ortolan.frontends.deadlines import deadline_after
 from ortolan.frontends.grpc.health import HealthService
-from ortolan.frontends.grpc.service import InferenceService, Method
+from ortolan.frontends.grpc.service import Call, InferenceService, Method
+from ortolan.frontends.listening import why_not
 from ortolan.protocol import protobuf_messages as messages
 
 _log = logging.getLogger(__name__)
@@ -24,21 +26,19 @@ _LONGEST_MESSAGE = 4096
 class GrpcServer:
     """The server of one gRPC port."""
 
-    def __init__(self, core: InferenceCore, address: str, port: int, max_message_bytes: int) -> None:
-        """Bind ``address``:``port`` (0 picks a free port). Raises StartupError when it is taken."""
+    def __init__(self, core: InferenceCore, address: str, port: int, max_message_bytes: int, timing: bool) -> None:
+        """Bind ``address``:``port`` (0 picks a free port). Raises StartupError when it cannot be had."""
         self._server = grpc.aio.server(options=_options(max_message_bytes))
         self._health = HealthService(core)
-        self._server.add_generic_rpc_handlers((_inference_handler(core), _health_handler(self._health)))
+        self._server.add_generic_rpc_handlers((_inference_handler(core, timing), _health_handler(self._health)))
         services = (messages.INFERENCE_SERVICE, messages.HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(services, self._server, pool=messages.POOL)
         host = f"[{address}]" if ":" in address else address
         try:
             self.port: int = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError:
-            raise StartupError(
-                f"cannot listen for gRPC on {host}:{port}: the port is in use or not allowed. "
-                "Choose another with --grpc-port, or 0 for a free one."
-            ) from None
+            # grpcio does not say why.
+            raise StartupError(why_not(address, port, "--grpc-port")) from None
 
     async def start(self) -> None:
         await self._server.start()
@@ -60,8 +60,8 @@ def _options(max_message_bytes: int) -> list[tuple[str, Any]]:
     ]
 
 
-def _inference_handler(core: InferenceCore) -> Any:
-    methods = InferenceService(core).methods()
+def _inference_handler(core: InferenceCore, timing: bool) -> Any:
+    methods = InferenceService(core, timing).methods()
     handlers = {name: grpc.unary_unary_rpc_method_handler(_unary(method)) for name, method in methods.items()}
     return grpc.method_handlers_generic_handler(messages.INFERENCE_SERVICE, handlers)
 
@@ -77,9 +77,14 @@ def _health_handler(health: HealthService) -> Any:
 def _unary(method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
     """``method`` with its errors as gRPC statuses; requests and responses stay bytes."""
 
-    async def call(data: bytes, context: Any) -> bytes:
+    async def answer(data: bytes, context: Any) -> bytes:
+        left_s = context.time_remaining()
+        call = Call(deadline_after(left_s) if left_s is not None else 0)
         try:
-            return await method(data)
+            response = await method(data, call)
+            if call.trailers:
+                context.set_trailing_metadata(tuple(call.trailers))
+            return response
         except OrtolanError as error:
             await context.abort(status.grpc_code(error), error.message[:_LONGEST_MESSAGE])
         except Exception:
@@ -87,7 +92,7 @@ def _unary(method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
             await context.abort(grpc.StatusCode.INTERNAL, status.INTERNAL_MESSAGE)
         raise AssertionError("abort always raises")
 
-    return call
+    return answer
 
 
 def _streaming(method: Callable[[bytes], AsyncIterator[bytes]]) -> Callable[[bytes, Any], AsyncIterator[bytes]]:

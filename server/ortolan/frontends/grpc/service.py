@@ -3,25 +3,39 @@
 They know nothing of the transport below them, so that it can be changed.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.model_version import ModelVersion
 from ortolan.errors import NotFound, Unsupported
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
+from ortolan.frontends.server_timing import server_timing
 from ortolan.protocol import protobuf_codec
 from ortolan.protocol import protobuf_messages as messages
 from ortolan.repository import config_rendering
 
-Method = Callable[[bytes], Awaitable[bytes]]
+
+@dataclass(slots=True)
+class Call:
+    """What a method may know of its call beside the request: until when it is wanted, and what follows the answer."""
+
+    deadline_ns: int = 0
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+
+
+Method = Callable[[bytes, Call], Awaitable[bytes]]
 
 
 class InferenceService:
     """One coroutine for each unary method; errors rise as ``OrtolanError`` kinds."""
 
-    def __init__(self, core: InferenceCore) -> None:
+    def __init__(self, core: InferenceCore, timing: bool) -> None:
+        """``timing``: whether each inference tells where its time went."""
         self._core = core
+        self._timing = timing
 
     def methods(self) -> dict[str, Method]:
         """Every method that this server answers, by its name in the service."""
@@ -39,17 +53,25 @@ class InferenceService:
             "RepositoryModelUnload": self.repository_model_unload,
         }
 
-    async def model_infer(self, data: bytes) -> bytes:
-        response = await self._core.infer(protobuf_codec.decode_request(data))
-        return protobuf_codec.encode_response(response)
+    async def model_infer(self, data: bytes, call: Call) -> bytes:
+        request = protobuf_codec.decode_request(data)
+        if call.deadline_ns:
+            request = replace(request, deadline_ns=call.deadline_ns)
+        response = await self._core.infer(request)
+        if not self._timing or response.timing is None:
+            return protobuf_codec.encode_response(response)
+        start_ns = time.monotonic_ns()
+        encoded = protobuf_codec.encode_response(response)
+        call.trailers.append(("server-timing", server_timing(response.timing, time.monotonic_ns() - start_ns)))
+        return encoded
 
-    async def server_live(self, data: bytes) -> bytes:  # noqa: ARG002 - the request has no fields
+    async def server_live(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         return _bytes(messages.ServerLiveResponse(live=True))
 
-    async def server_ready(self, data: bytes) -> bytes:  # noqa: ARG002 - the request has no fields
+    async def server_ready(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         return _bytes(messages.ServerReadyResponse(ready=self._core.is_ready()))
 
-    async def model_ready(self, data: bytes) -> bytes:
+    async def model_ready(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelReadyRequest, data)
         try:
             ready = self._core.model_ready(request.name, request.version)
@@ -58,13 +80,13 @@ class InferenceService:
             ready = False
         return _bytes(messages.ModelReadyResponse(ready=ready))
 
-    async def server_metadata(self, data: bytes) -> bytes:  # noqa: ARG002 - the request has no fields
+    async def server_metadata(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         found = self._core.metadata
         return _bytes(
             messages.ServerMetadataResponse(name=found.name, version=found.version, extensions=found.extensions)
         )
 
-    async def model_metadata(self, data: bytes) -> bytes:
+    async def model_metadata(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelMetadataRequest, data)
         found = self._core.model_metadata(request.name, request.version)
         response = messages.ModelMetadataResponse(name=found.name, versions=found.versions, platform=found.platform)
@@ -72,19 +94,19 @@ class InferenceService:
         _add_tensors(response.outputs, found.outputs)
         return _bytes(response)
 
-    async def model_config(self, data: bytes) -> bytes:
+    async def model_config(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelConfigRequest, data)
         config = self._core.model_config(request.name, request.version)
         return _bytes(messages.ModelConfigResponse(config=config_rendering.to_message(config)))
 
-    async def model_statistics(self, data: bytes) -> bytes:
+    async def model_statistics(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelStatisticsRequest, data)
         response = messages.ModelStatisticsResponse()
         for version in self._core.statistics(request.name, request.version):
             _fill_statistics(response.model_stats.add(), version)
         return _bytes(response)
 
-    async def repository_index(self, data: bytes) -> bytes:
+    async def repository_index(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.RepositoryIndexRequest, data)
         _refuse_repository_name(request.repository_name)
         response = messages.RepositoryIndexResponse()
@@ -92,7 +114,7 @@ class InferenceService:
             response.models.add(name=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
         return _bytes(response)
 
-    async def repository_model_load(self, data: bytes) -> bytes:
+    async def repository_model_load(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.RepositoryModelLoadRequest, data)
         _refuse_repository_name(request.repository_name)
         if request.parameters:
@@ -100,7 +122,7 @@ class InferenceService:
         await self._core.load(request.model_name)
         return _bytes(messages.RepositoryModelLoadResponse())
 
-    async def repository_model_unload(self, data: bytes) -> bytes:
+    async def repository_model_unload(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.RepositoryModelUnloadRequest, data)
         _refuse_repository_name(request.repository_name)
         await self._core.unload(request.model_name)

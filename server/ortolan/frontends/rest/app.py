@@ -44,13 +44,28 @@ class RestApp(FastAPI):
             send = _closing(send)
         target = inference_path(scope)
         if target is None:
-            # What is raised past the error report was reported by it; uvicorn would log it a second time.
-            with contextlib.suppress(Exception):
-                await super().__call__(scope, receive, send)
+            await self._route(scope, receive, send)
         elif scope["method"] != "POST":
             await _answer(405, "Method Not Allowed", {"allow": "POST"})(scope, receive, send)
         else:
             await self._infer(*target, scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            # What is raised past the error report was reported by it; uvicorn would log it a second time.
+            with contextlib.suppress(Exception):
+                await super().__call__(scope, receive, noting_send)
+        # As for inference: only a stopping server cancels.
+        except asyncio.CancelledError:
+            if not started:
+                await _error_answer(_STOPPED)(scope, receive, send)
 
     async def _infer(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -83,7 +98,7 @@ def _answer(status_code: int, message: str, headers: dict[str, str] | None = Non
 
 
 def _error_answer(error: OrtolanError) -> Response:
-    headers = {"retry-after": "1"} if isinstance(error, Unavailable) else None
+    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
     return _answer(status.http_status(error), error.message, headers)
 
 

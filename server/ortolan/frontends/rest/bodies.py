@@ -33,6 +33,7 @@ class ModelMetadataBody(BaseModel):
     platform: str
     inputs: list[TensorMetadataBody]
     outputs: list[TensorMetadataBody]
+    properties: dict[str, str] = Field({}, description="How the server treats the model, for people.")
 
 
 class DurationBody(BaseModel):
@@ -72,6 +73,23 @@ class MemoryUsageBody(BaseModel):
     byte_size: int
 
 
+class CurvePointBody(BaseModel):
+    """What one batch size takes, measured and refined while serving."""
+
+    rows: int
+    duration_ns: int
+
+
+class BatchingBody(BaseModel):
+    """How requests for the version are batched, and why."""
+
+    reason: str
+    max_rows: int
+    batch_invariance: str = Field(description="bitwise, within tolerance, unsafe or untested")
+    gain: float = Field(description="How many times as many rows per second batches do as single rows.")
+    curve: list[CurvePointBody]
+
+
 class ModelStatisticsBody(BaseModel):
     """The numbers of one version since it was loaded."""
 
@@ -84,6 +102,7 @@ class ModelStatisticsBody(BaseModel):
     response_stats: dict[str, DurationBody]
     batch_stats: list[BatchStatisticsBody]
     memory_usage: list[MemoryUsageBody]
+    batching: BatchingBody
 
 
 class StatisticsBody(BaseModel):

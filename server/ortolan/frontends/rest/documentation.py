@@ -4,6 +4,7 @@ Swagger UI's files come from a package that carries them, so that the page works
 """
 
 from importlib.resources import files
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -40,9 +41,19 @@ def openapi_document(app: FastAPI, core: InferenceCore) -> dict[str, object]:
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
     paths = document["paths"]
+    _leave_out_fastapis_refusals(document)
     paths["/v2/models/{model_name}/infer"] = {"post": _infer_operation(core, False)}
     paths["/v2/models/{model_name}/versions/{model_version}/infer"] = {"post": _infer_operation(core, True)}
     return document
+
+
+def _leave_out_fastapis_refusals(document: dict[str, Any]) -> None:
+    """No route has a parameter that FastAPI could refuse, yet it lists its 422 for all that have one."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def _infer_operation(core: InferenceCore, with_version: bool) -> dict[str, object]:

@@ -1,12 +1,17 @@
 """``POST /v2/models/{model}[/versions/{version}]/infer``: the hot route, on plain ASGI below FastAPI."""
 
 import re
+import time
+from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import InvalidArgument
+from ortolan.frontends.deadlines import deadline_of_header
+from ortolan.frontends.rest.disconnect import cancelled_on_disconnect
 from ortolan.frontends.rest.request_body import header, read_body
+from ortolan.frontends.server_timing import server_timing
 from ortolan.inference.request import InferenceRequest
 from ortolan.protocol import json_codec
 
@@ -33,11 +38,17 @@ class InferenceEndpoint:
         encoding = header(scope, b"content-encoding")
         if encoding not in (None, "identity"):
             raise InvalidArgument(f"Content-Encoding '{encoding[:32]}' is not supported; send the body uncompressed")
+        deadline_ns = deadline_of_header(header(scope, b"x-request-timeout"))
         body = await read_body(scope, receive, self._max_body_bytes)
         request = self._decode(name, version, header(scope, b"inference-header-content-length"), body)
-        response = await self._core.infer(request)
+        if deadline_ns:
+            request = replace(request, deadline_ns=deadline_ns)
+        with cancelled_on_disconnect(receive):
+            response = await self._core.infer(request)
+        start_ns = time.monotonic_ns()
         encoded = json_codec.encode_response(response, request)
-        await send(_start(encoded.header_length, len(encoded.body)))
+        timing = server_timing(response.timing, time.monotonic_ns() - start_ns) if response.timing else ""
+        await send(_start(encoded.header_length, len(encoded.body), timing))
         await send({"type": "http.response.body", "body": encoded.body})
 
     def _decode(self, name: str, version: str, header_length: str | None, body: bytes) -> InferenceRequest:
@@ -46,8 +57,8 @@ class InferenceEndpoint:
         return json_codec.decode_request(name, version, body, header_length)
 
 
-def _start(header_length: int | None, size: int) -> dict[str, object]:
-    headers = [(b"content-length", b"%d" % size)]
+def _start(header_length: int | None, size: int, timing: str) -> dict[str, object]:
+    headers = [(b"content-length", b"%d" % size), (b"server-timing", timing.encode())]
     if header_length is None:
         headers.append((b"content-type", b"application/json"))
     else:

@@ -1,5 +1,6 @@
 """``/v2/models``: metadata, readiness, configuration and statistics of models."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -8,9 +9,12 @@ from starlette.responses import JSONResponse, Response
 
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.model_version import ModelVersion
+from ortolan.execution.cost_curve import gain
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
 from ortolan.frontends.rest.bodies import (
+    BatchingBody,
     BatchStatisticsBody,
+    CurvePointBody,
     DurationBody,
     ErrorBody,
     InferenceStatisticsBody,
@@ -23,6 +27,7 @@ from ortolan.frontends.rest.json_response import json_response
 
 _MODEL = "/v2/models/{model_name}"
 _VERSION = _MODEL + "/versions/{model_version}"
+_ModelEndpoint = Callable[[str, str], Awaitable[Response]]
 _Responses = dict[int | str, dict[str, Any]]
 _NOT_FOUND: _Responses = {404: {"model": ErrorBody, "description": "No such model or version"}}
 _NOT_READY: _Responses = {503: {"model": ErrorBody, "description": "The version is there but not ready"}}
@@ -37,15 +42,14 @@ def router(core: InferenceCore) -> APIRouter:
     async def all_statistics() -> Response:
         return _statistics(core.statistics("", ""))
 
-    for suffix, path in (("", _MODEL), (" version", _VERSION)):
-        _add_model_routes(routes, core, path, suffix)
+    _add_model_routes(routes, core)
     return routes
 
 
-def _add_model_routes(routes: APIRouter, core: InferenceCore, path: str, suffix: str) -> None:
+def _add_model_routes(routes: APIRouter, core: InferenceCore) -> None:
     """The four routes of a model; without a version in the path they speak of the newest ready one."""
 
-    async def metadata(model_name: str, model_version: str = "") -> Response:
+    async def metadata(model_name: str, model_version: str) -> Response:
         found = core.model_metadata(model_name, model_version)
         return json_response(
             ModelMetadataBody(
@@ -54,36 +58,47 @@ def _add_model_routes(routes: APIRouter, core: InferenceCore, path: str, suffix:
                 platform=found.platform,
                 inputs=[_tensor(tensor) for tensor in found.inputs],
                 outputs=[_tensor(tensor) for tensor in found.outputs],
+                properties=dict(found.properties),
             )
         )
 
-    async def ready(model_name: str, model_version: str = "") -> Response:
+    async def ready(model_name: str, model_version: str) -> Response:
         return Response(status_code=200 if core.model_ready(model_name, model_version) else 400)
 
-    async def config(model_name: str, model_version: str = "") -> Response:
+    async def config(model_name: str, model_version: str) -> Response:
         return Response(orjson.dumps(core.model_config_json(model_name, model_version)), media_type="application/json")
 
-    async def statistics(model_name: str, model_version: str = "") -> Response:
+    async def statistics(model_name: str, model_version: str) -> Response:
         return _statistics(core.statistics(model_name, model_version))
 
     unready: _Responses = {400: {"description": "Not ready"}}
     unavailable: _Responses = {400: {"model": ErrorBody, "description": "The model or the version is not available"}}
-    for handler, tail, summary, body, responses in (
-        (metadata, "", f"Metadata of a model{suffix}", ModelMetadataBody, _NOT_FOUND | _NOT_READY),
-        (ready, "/ready", f"Is the model{suffix} ready?", None, _NOT_FOUND | unready),
-        (config, "/config", f"Configuration of a model{suffix}", dict[str, object], _NOT_FOUND | _NOT_READY),
-        (statistics, "/stats", f"Statistics of a model{suffix}", StatisticsBody, unavailable),
+    for answer, tail, summary, body, responses in (
+        (metadata, "", "Metadata", ModelMetadataBody, _NOT_FOUND | _NOT_READY),
+        (ready, "/ready", "Readiness", None, _NOT_FOUND | unready),
+        (config, "/config", "Configuration", dict[str, object], _NOT_FOUND | _NOT_READY),
+        (statistics, "/stats", "Statistics", StatisticsBody, unavailable),
     ):
-        routes.add_api_route(
-            path + tail,
-            handler,
-            methods=["GET"],
-            summary=summary,
-            response_model=body,
-            response_class=Response if body is None else JSONResponse,
-            responses=responses,
-            name=f"model{suffix.replace(' ', '_')}{tail.replace('/', '_') or '_metadata'}",
-        )
+        for path, suffix, endpoint in ((_MODEL, "", _of_newest(answer)), (_VERSION, " version", answer)):
+            routes.add_api_route(
+                path + tail,
+                endpoint,
+                methods=["GET"],
+                summary=f"{summary} of a model{suffix}",
+                response_model=body,
+                response_class=Response if body is None else JSONResponse,
+                responses=responses,
+                name=f"model{suffix.replace(' ', '_')}{tail.replace('/', '_') or '_metadata'}",
+            )
+
+
+def _of_newest(answer: _ModelEndpoint) -> Callable[[str], Awaitable[Response]]:
+    """``answer`` for paths without a version. With a default there, FastAPI would take the version from the query."""
+
+    async def answer_for_newest(model_name: str) -> Response:
+        return await answer(model_name, "")
+
+    return answer_for_newest
 
 
 def _tensor(tensor: TensorMetadata) -> TensorMetadataBody:
@@ -115,6 +130,19 @@ def _version_statistics(version: ModelVersion) -> ModelStatisticsBody:
         response_stats={},
         batch_stats=[_batch(size, batch) for size, batch in sorted(numbers.batches.items())],
         memory_usage=[],
+        batching=_batching(version),
+    )
+
+
+def _batching(version: ModelVersion) -> BatchingBody:
+    plan, profile = version.loaded.plan, version.loaded.profile
+    points = plan.curves.base.points if plan.curves else []
+    return BatchingBody(
+        reason=plan.batching.reason,
+        max_rows=plan.batching.max_rows,
+        batch_invariance=profile.invariance,
+        gain=round(gain(points), 3) if points else 1.0,
+        curve=[CurvePointBody(rows=point.rows, duration_ns=point.duration_ns) for point in points],
     )
 
 
