@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types contracts check unit protos models bench constraints clean
+.PHONY: help serve test lint types contracts check unit protos bench overload batching-delay simulation constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.serve ## Serve the models in model_repo (or those of ORTOLAN_MODEL_REPOSITORY) over REST and gRPC
 	@exec $(BIN)/ortolan serve $(if $(ORTOLAN_MODEL_REPOSITORY),,model_repo)
@@ -36,6 +36,15 @@ protos: $(VENV)/.test ## Compile protos/ into the descriptor set that the server
 
 bench: $(VENV)/.test ## Measure start-up, memory and latency (benchmarks/README.md)
 	$(BIN)/python benchmarks/first_figures.py
+
+overload: $(VENV)/.test ## A minute of ten times the load that a model can take
+	$(BIN)/python benchmarks/overload.py
+
+batching-delay: $(VENV)/.test ## What batching costs a lone client, and how exactly a queue delay is kept
+	$(BIN)/python benchmarks/batching_delay.py
+
+simulation: $(VENV)/.test ## Batch policies against each other, on measured cost curves
+	$(BIN)/python benchmarks/scheduling_simulation.py
 
 constraints: $(VENV)/.test ## Write constraints.txt from what is installed: names and versions only
 	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude pip --exclude setuptools \
