@@ -29,6 +29,7 @@ from ortolan.frontends.rest.app import RestApp
 from ortolan.settings import Settings
 
 _log = logging.getLogger(__name__)
+_KEEP_ALIVE_S = 120
 
 
 class HttpServer(uvicorn.Server):
@@ -44,6 +45,9 @@ class HttpServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             log_config=None,
+            # Longer than clients and balancers keep idle connections (60 s is common): who closes first must be the
+            # one that sends, or a request meets a connection that is just being closed.
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, int(grace_s)),
             backlog=2048,
         )
