@@ -1,10 +1,11 @@
 """What batching costs a client that is alone, and how exactly a queue delay is kept.
 
-Run by `make batching-delay`. Starts the installed server on free loopback ports with models that differ in nothing but
-their batching, and one client over REST. First, the client's latency with batching on and off, one request of each in
-turn, so that a busy machine troubles both alike. Then, with an explicit `max_queue_delay_microseconds`, how late each
-batch began, which the server itself tells with every answer (Server-Timing). Floors come from the same run: the model
-by itself, and how late a thread of this machine wakes that does nothing but sleep.
+Run by `python benchmarks/batching_delay.py`. Starts the installed server on free loopback ports with models that differ
+in nothing but their batching, and one client over REST. First, the client's latency with batching on and off, one
+request of each in turn, so that a busy machine troubles both alike. Then, with an explicit
+`max_queue_delay_microseconds`, how late each batch began, which the server itself tells with every answer
+(Server-Timing). Floors come from the same run: the model by itself, and how late a thread of this machine wakes that
+does nothing but sleep.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import numpy as np
 import onnx_models

@@ -54,11 +54,15 @@ def explanation(manager: ModelManager) -> str:
         for point in curve.points:
             each_us = point.duration_ns / point.rows / 1000
             lines.append(f"  {point.rows:5} rows {point.duration_ns / 1000:10.1f} us {each_us:9.1f} us a row")
-        largest = curve.knee(plan.batching.max_rows)
-        lines.append(f"  batches get up to {largest} rows" + (": larger ones gain nothing" if largest == 1 else ""))
+        if plan.batching.max_rows > 1 and not plan.batching.explicit:
+            lines.append(f"  {_largest_batch(curve.knee(plan.batching.max_rows))}")
         inline = plan.inline_gate is not None and plan.inline_gate.admits(1, 0)
         lines.append(f"  a single row runs {'on the event loop' if inline else 'in an instance thread'}")
     return "\n".join(lines)
+
+
+def _largest_batch(rows: int) -> str:
+    return "requests run one by one: larger batches gain nothing" if rows == 1 else f"batches get up to {rows} rows"
 
 
 def _row(version: ModelVersion) -> tuple[str, str, str]:

@@ -12,11 +12,15 @@ from onnx import TensorProto, helper
 
 from ortolan.core.model_loader import LoadingOptions, load_version, read_config, wanted_versions
 from ortolan.core.model_version import LoadedModel
-from ortolan.errors import InvalidArgument
+from ortolan.errors import InvalidArgument, OrtolanError
 from ortolan.execution.calibration_cache import CalibrationCache
 from ortolan.execution.cost_curve import CurvePoint
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
+from ortolan.execution.instance import execute
+from ortolan.execution.request_queue import QueuedRequest
+from ortolan.execution.running import Running
+from ortolan.execution.warm_up import made_up_inputs
 from ortolan.inference.datatypes import FP32
 from ortolan.inference.tensor_spec import TensorSpec
 from ortolan.repository.directory import walk
@@ -355,9 +359,19 @@ def warmup(text: str, batch_size: int = 2) -> str:
     "data", ["zero_data: true", "random_data: true", 'input_data_file: "row"'], ids=["zero", "random", "file"]
 )
 def test_warm_up_samples_of_every_kind_are_run(tmp_path: Path, data: str) -> None:
+    """The first model takes them all; the second has no place for any, which shows that they are run."""
     (tmp_path / "m" / "warmup").mkdir(parents=True)
-    (tmp_path / "m" / "warmup" / "row").write_bytes(np.zeros(4, np.float32).tobytes())
-    load(tmp_path, warmup(f'inputs {{ key: "x" value {{ data_type: TYPE_FP32 dims: [ 4 ] {data} }} }}'))
+    (tmp_path / "m" / "warmup" / "row").write_bytes(np.ones(1, np.int64).tobytes())
+    config = warmup(f'inputs {{ key: "x" value {{ data_type: TYPE_INT64 dims: [ 1 ] {data} }} }}')
+    load(tmp_path, config, onnx_models.gather())
+    shifted = onnx_models.model(
+        [helper.make_node("Sub", ["x", "nine"], ["index"]), helper.make_node("Gather", ["table", "index"], ["y"])],
+        [("x", TensorProto.INT64, ["batch", 1])],
+        [("y", TensorProto.FLOAT, ["batch", 1])],
+        {"nine": np.array(9), "table": np.arange(4, dtype=np.float32)},
+    )
+    with pytest.raises(InvalidArgument, match="failed to run warmup sample 'first'"):
+        load(tmp_path, config, shifted)
 
 
 def test_a_warm_up_sample_that_fails_fails_the_load_and_is_named(tmp_path: Path) -> None:
@@ -386,3 +400,30 @@ def test_a_warm_up_file_that_cannot_be_used_fails_the_load(tmp_path: Path, given
         load(tmp_path, warmup(f'inputs {{ key: "x" value {{ data_type: TYPE_FP32 dims: [ 4 ] {given} }} }}'))
     assert "'first'" in refusal.value.message
     assert str(tmp_path) not in refusal.value.message
+
+
+# -- the example models ------------------------------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parents[2] / "model_repo"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir() if (path / "1").is_dir()))
+def test_an_example_model_answers_in_a_batch_as_it_does_alone(name: str) -> None:
+    entry = walk([EXAMPLES]).models[name]
+    config = read_config(entry)
+    loaded = load_version(entry, config, wanted_versions(entry, config)[1], OPTIONS)
+    assert loaded.profile.invariance in ("bitwise", "within tolerance")
+    session, outputs = loaded.instances[0][1], tuple(output.name for output in loaded.config.outputs)
+    inputs = made_up_inputs(loaded.config, 4, np.random.default_rng(0))
+    rows = [{key: array[row : row + 1] for key, array in inputs.items()} for row in range(4)]
+    requests = [QueuedRequest(each, outputs, 1, None, 0, None) for each in rows]
+    (together,) = execute(session, Running(requests, 4))
+    for request, batched in zip(requests, together.answers, strict=True):
+        alone = execute(session, Running([request], 1))[0].answers[0]
+        assert not isinstance(batched, OrtolanError)
+        assert not isinstance(alone, OrtolanError)
+        for found, expected in zip(batched, alone, strict=True):
+            if found.dtype.kind == "f" and loaded.profile.invariance != "bitwise":
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+            else:
+                assert np.array_equal(found, expected)

@@ -1,10 +1,12 @@
 """Models as they come, change, fail and go, in real directories with real sessions."""
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import IndexEntry, ModelManager
 from ortolan.errors import DeadlineExceeded, InvalidArgument, NotFound, StartupError, Unavailable
+from ortolan.execution.calibration_cache import CalibrationCache
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
 from ortolan.execution.request_queue import QueueLimits
@@ -22,12 +25,15 @@ from ortolan.inference.datatypes import FP32
 from ortolan.inference.request import InferenceRequest, Tensor
 
 OPTIONS = LoadingOptions(DeviceInventory(cores=1), DeviceShares(1))
+LIMITS = QueueLimits(1000)
 ALL = "version_policy { all {} }"
 
 
 @asynccontextmanager
-async def manager_of(*roots: Path) -> AsyncIterator[ModelManager]:
-    manager = ModelManager(roots, OPTIONS, QueueLimits(1000), load_threads=2)
+async def manager_of(
+    *roots: Path, options: LoadingOptions = OPTIONS, limits: QueueLimits = LIMITS
+) -> AsyncIterator[ModelManager]:
+    manager = ModelManager(roots, options, limits, load_threads=2)
     yield manager
     await manager.stop()
 
@@ -492,6 +498,31 @@ async def test_calibration_and_warm_up_stay_out_of_the_statistics(tmp_path: Path
         assert (statistics.execution_count, statistics.inference_count, statistics.success.count) == (0, 0, 0)
         assert statistics.batches == {}
         assert statistics.load_duration_ns > 0
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([[1, 100_000, 0], [8, 100_000, 0]], {6: 1}),  # a batch costs as much as a single row
+        ([[1, 100_000, 0], [8, 800_000, 0]], {1: 6}),  # a row costs as much in a batch as alone
+    ],
+)
+async def test_a_model_is_batched_as_far_as_its_measured_costs_say_that_it_pays(
+    tmp_path: Path, points: list[list[int]], expected: dict[int, int]
+) -> None:
+    """Its own measurements are taken out of the cache, and others put in their place."""
+    put(tmp_path / "models", "m", onnx_models.adder(1), config="max_batch_size: 8")
+    options = replace(OPTIONS, cache=CalibrationCache(tmp_path / "cache"))
+    async with manager_of(tmp_path / "models", options=options) as manager:
+        await manager.load_all()
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"points": points}))
+    limits = QueueLimits(hold_until=6)
+    async with manager_of(tmp_path / "models", options=options, limits=limits) as manager:
+        await manager.load_all()
+        assert await asyncio.gather(*(ask(manager, value=value) for value in range(6))) == [1, 2, 3, 4, 5, 6]
+        batches = manager.find("m", "").statistics.batches
+        assert {rows: batch.compute_infer.count for rows, batch in batches.items()} == expected
 
 
 async def test_a_version_whose_run_hangs_is_not_ready_until_it_ends_and_others_answer(tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ async def test_a_part_that_fails_fails_its_request_and_nothing_is_left_behind() 
 
 
 async def test_a_part_that_is_refused_at_the_door_refuses_its_request() -> None:
-    async with version_of(onnx_models.doubler(), SPLITTING, limits=QueueLimits(2)) as version:
+    async with version_of(onnx_models.doubler(), SPLITTING, limits=QueueLimits(1)) as version:
         with pytest.raises(QueueFull):
             await version.infer(request(tensor(floats(20, 4))))
         await version.drained()  # though nothing has started yet
@@ -294,10 +294,21 @@ async def test_a_part_that_is_refused_at_the_door_refuses_its_request() -> None:
         version.start()
 
 
+async def test_a_request_of_more_parts_than_may_wait_is_answered_and_counts_once() -> None:
+    async with version_of(onnx_models.doubler(), SPLITTING, limits=QueueLimits(2)) as version:
+        version.start()
+        given = floats(1001, 4)
+        response = await version.infer(request(tensor(given)))
+        assert np.array_equal(response.outputs[0].array, 2 * given)
+        numbers = version.statistics
+        assert (numbers.success.count, numbers.queue.count, numbers.fail.count) == (1, 1, 0)
+        assert (numbers.inference_count, numbers.execution_count) == (1001, 126)
+
+
 async def test_cancelling_a_split_request_takes_all_its_parts_out() -> None:
     async with version_of(onnx_models.doubler(), SPLITTING) as version:
         task = asyncio.create_task(version.infer(request(tensor(floats(20, 4)))))
-        while version.waiting_requests < 3:  # noqa: ASYNC110 - its parts come in the loop's next turns
+        while version.waiting_requests < 2:  # noqa: ASYNC110 - its parts come in the loop's next turns
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

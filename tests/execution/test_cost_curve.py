@@ -117,7 +117,7 @@ def test_knees_of_very_large_batches_are_right() -> None:
 
 
 def test_the_best_rate_is_that_of_the_best_size() -> None:
-    assert curve_of([1000, 1000, 4000]).best_rows_per_s == pytest.approx(2e6)
+    assert curve_of([1000, 1000, 4000]).best_rows_per_s(4) == pytest.approx(2e6)
 
 
 # -- learning ------------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_nothing_that_is_observed_breaks_a_curve(
     for rows in (1, max_rows):
         assert 0 < curve.duration_ns(rows) <= curve.cautious_duration_ns(rows) < float("inf")
         assert 1 <= curve.knee(rows) <= rows
-    assert curve.best_rows_per_s > 0
+    assert curve.best_rows_per_s(4) > 0
 
 
 # -- curves by size of the rows ------------------------------------------------------------------------------------

@@ -63,3 +63,10 @@ def test_a_size_that_takes_too_long_does_not_close_it_for_others() -> None:
         half_open.observe(1, 10_000, 0)
     assert half_open.admits(1, 0)
     assert half_open.admits(8, SECOND_NS)
+
+
+def test_a_model_whose_cost_was_not_what_was_measured_never_runs_on_the_loop_again() -> None:
+    gate = InlineGate([CurvePoint(1, 1000)], 1, 80_000)
+    assert gate.admits(1, 0)
+    gate.observe(1, 6_000_000_000, 6_000_000_000)
+    assert not gate.admits(1, 1 << 62)

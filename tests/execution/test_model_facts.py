@@ -38,6 +38,8 @@ def with_node(operator: str, domain: str = "") -> onnx.ModelProto:
         (with_branches(), True, False),
         (with_node("Scan"), True, False),
         (with_node("SequenceMap"), True, False),
+        (with_node("ConstantOfShape"), True, False),
+        (with_node("Tile"), True, False),
         (with_node("DynamicQuantizeLinear"), False, True),
         (with_node("DynamicQuantizeLSTM", "com.microsoft"), False, True),
         (with_node("DynamicQuantizeMatMul", "com.microsoft"), False, True),

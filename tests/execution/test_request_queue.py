@@ -318,7 +318,7 @@ def test_a_request_is_refused_at_the_door_when_those_before_it_would_make_it_lat
     (refusal,) = queue.put([late, fine])
     assert refused([refusal]) == [(late, DeadlineExceeded)]
     assert "about 90.0 ms are needed" in refusal.error.message
-    assert queue.predicted_wait_ns() == 90 * MILLISECOND
+    assert queue.predicted_wait_ns(len(queue)) == 90 * MILLISECOND
 
 
 def test_a_request_whose_deadline_has_passed_is_refused_at_the_door() -> None:

@@ -285,3 +285,11 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
 
 TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase
 TestAnyOrderOfEvents.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_only_what_is_served_first_is_before_a_request() -> None:
+    policy = LinePolicy.of(DynamicBatching(priority_levels=3, default_priority_level=2))
+    line = line_of(policy, Request("a", 1, 4), Request("b", 2, 8), Request("c", 3, 16))
+    assert [line.rows_before(priority) for priority in (1, 2, 0, 3)] == [4, 12, 12, 28]
+    line.remove(next(iter(line)))
+    assert line.rows_before(1) == 0

@@ -158,7 +158,7 @@ def _plan(
     # A run on the loop cannot be stopped by it, so its cost must not depend on what is in the request.
     max_rows = max(1, config.max_batch_size)
     texts = any(spec.datatype is BYTES for spec in config.inputs)
-    inline = on_cpu and not (rows_vary or texts or facts.loops or batching.explicit)
+    inline = on_cpu and not (rows_vary or texts or facts.loops or batching.explicit or config.op_library_filenames)
     limit_s = options.max_execution_s if settings.max_execution_s is None else settings.max_execution_s
     return SchedulingPlan(
         batching=batching,
@@ -166,6 +166,7 @@ def _plan(
         preserve_ordering=dynamic is not None and dynamic.preserve_ordering,
         curves=CurveBook(profile.points, max_rows, rows_vary) if profile.points else None,
         inline_gate=InlineGate(profile.points, max_rows, INLINE_NS) if inline and profile.points else None,
+        part_rows=max_rows,
         max_execution_s=limit_s,
     )
 

@@ -133,7 +133,8 @@ class ModelManager:
         # Others look in between; what they see must not hide a change from the next poll.
         self._followed = self._listing
         self._unloads: set[asyncio.Task[None]] = set()
-        self._watchdog = Watchdog(lambda: (version.scheduler for version in self.serving()))
+        self._retiring: set[ModelVersion] = set()
+        self._watchdog = Watchdog(lambda: (version.scheduler for version in (*self.serving(), *self._retiring)))
         self._loads: set[asyncio.Task[Model]] = set()
 
     # -- finding -------------------------------------------------------------------------------------------------
@@ -354,9 +355,11 @@ class ModelManager:
             version.refuse_new()
             await version.drained()
             await asyncio.to_thread(version.join, 10.0)
+            self._retiring.discard(version)
             if record is not None and record.state is VersionState.UNLOADING:
                 record.advance(VersionState.UNAVAILABLE, UNLOADED)
 
+        self._retiring.add(version)
         task = asyncio.get_running_loop().create_task(retire())
         self._unloads.add(task)
         task.add_done_callback(self._unloads.discard)

@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from ortolan.errors import Internal, InvalidArgument
+from ortolan.errors import InvalidArgument
 from ortolan.execution.calibration import Profile
 from ortolan.execution.device_share import DeviceShare
 from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.request_queue import QueueLimits
-from ortolan.execution.scheduler import NO_LIMITS, Answer, RequestLimits, Scheduler, SchedulingPlan
+from ortolan.execution.scheduler import NO_LIMITS, RequestLimits, Scheduler, SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.inference.classification import classified
 from ortolan.inference.datatypes import Array
@@ -78,7 +76,7 @@ class ModelVersion:
         names = tuple(output.name for output in request.outputs) or self._all_outputs
         shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
         if self._batching and rows > self.signature.max_batch_size:
-            answer = await self._infer_in_parts(inputs, names, rows, shapes, limits)
+            answer = await self.scheduler.infer_in_parts(inputs, names, rows, shapes, limits)
         else:
             answer = await self.scheduler.infer(inputs, names, rows, shapes, limits)
         outputs = tuple(self._wire_tensor(name, array) for name, array in zip(names, answer.outputs, strict=True))
@@ -86,36 +84,6 @@ class ModelVersion:
             outputs = self._with_classes(request, outputs)
         timing = ResponseTiming(answer.queue_ns, answer.compute_ns, answer.batch_rows)
         return InferenceResponse(self.name, self.number_text, request.id, outputs, timing=timing)
-
-    async def _infer_in_parts(
-        self, inputs: Mapping[str, Array], names: tuple[str, ...], rows: int, shapes: object, limits: RequestLimits
-    ) -> Answer:
-        """The outputs of a request with more rows than a batch may have: of its parts, put together again.
-
-        The first part that fails fails the request, and the others are given up.
-        """
-        size = self.signature.max_batch_size
-        parts = [
-            {name: array[start : start + size] for name, array in inputs.items()} for start in range(0, rows, size)
-        ]
-        tasks = [
-            asyncio.ensure_future(self.scheduler.infer(part, names, min(size, rows - index * size), shapes, limits))
-            for index, part in enumerate(parts)
-        ]
-        try:
-            answers = await asyncio.gather(*tasks)
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            raise
-        for part, answer in zip(parts, answers, strict=True):
-            _check_kept_rows(names, answer.outputs, len(next(iter(part.values()))))
-        return Answer(
-            outputs=[np.concatenate(pieces) for pieces in zip(*(answer.outputs for answer in answers), strict=True)],
-            queue_ns=max(answer.queue_ns for answer in answers),
-            compute_ns=sum(answer.compute_ns for answer in answers),
-            batch_rows=max(answer.batch_rows for answer in answers),
-        )
 
     def _with_classes(self, request: InferenceRequest, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The outputs, those that are wanted as classes classified."""
@@ -160,16 +128,6 @@ class ModelVersion:
 
     def join(self, timeout_s: float) -> bool:
         return self.scheduler.join(timeout_s)
-
-
-def _check_kept_rows(names: Sequence[str], outputs: Sequence[Array], rows: int) -> None:
-    """Raises Internal where the outputs of a part of ``rows`` rows have others, so that it is no part of an answer."""
-    for name, output in zip(names, outputs, strict=True):
-        if output.shape[:1] != (rows,):
-            raise Internal(
-                f"output '{name}' has shape {list(output.shape)} for a part of {rows} rows: it does not keep the batch "
-                "dimension, so requests to this model cannot be split. Send fewer rows at a time."
-            )
 
 
 def _filled(target: Sequence[int], shape: Sequence[int], dims: Sequence[int]) -> tuple[int, ...]:

@@ -115,11 +115,11 @@ class CostCurve:
             for rows, duration, spread in zip(fit.rows, fit.durations, fit.spreads, strict=True)
         ]
 
-    @property
-    def best_rows_per_s(self) -> float:
-        """The most rows per second that one instance can do."""
+    def best_rows_per_s(self, max_rows: int) -> float:
+        """The most rows per second that one instance can do in batches of ``max_rows`` rows at most."""
         fit = self._fit
-        return fit.best[-1] / fit.slowness * 1e9
+        last = max(bisect_right(fit.rows, max_rows) - 1, 0)
+        return max(fit.best[last], fit.rate(max(max_rows, 1))) / fit.slowness * 1e9
 
     def duration_ns(self, rows: int) -> float:
         """What a batch of ``rows`` rows is expected to take."""

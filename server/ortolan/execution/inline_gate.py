@@ -13,6 +13,8 @@ _STALL = 10
 _PAUSE_PER_STALL = 20
 # After runs of one size that took too long on the whole, though none stalled; one counts as twice the limit at most.
 _PAUSE_NS = 1_000_000_000
+_HOPELESS_NS = 200_000_000
+_NEVER_NS = 1 << 63
 _MOST = 2.0
 _RECENT_RUNS = 8
 
@@ -36,6 +38,10 @@ class InlineGate:
 
     def observe(self, rows: int, duration_ns: int, now_ns: int) -> None:
         """One run of ``rows`` rows on the loop took ``duration_ns``."""
+        if duration_ns > _HOPELESS_NS:
+            # Its cost is not what was measured: such a model never runs on the loop again.
+            self._closed_until_ns = _NEVER_NS
+            return
         if duration_ns > _STALL * self._limit_ns:
             self._closed_until_ns = now_ns + _PAUSE_PER_STALL * duration_ns
             return

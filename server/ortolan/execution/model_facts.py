@@ -9,6 +9,22 @@ from ortolan.errors import InvalidArgument
 
 # Operators whose cost may depend on the values of their inputs, and those that take one scale from the whole batch.
 _LOOPS = ("Loop", "Scan", "If", "SequenceMap")
+# These make tensors whose size is a value of an input.
+_SIZED_BY_VALUES = (
+    *("ConstantOfShape", "Range", "Expand", "Tile", "Resize", "Upsample", "Pad", "OneHot", "TopK", "NonMaxSuppression"),
+    *(
+        "EyeLike",
+        "Multinomial",
+        "RandomNormal",
+        "RandomUniform",
+        "CenterCropPad",
+        "Col2Im",
+        "AffineGrid",
+        "STFT",
+        "DFT",
+    ),
+    *("MelWeightMatrix", "HannWindow", "HammingWindow", "BlackmanWindow", "MaxUnpool", "SplitToSequence"),
+)
 _MIXES_ROWS = ("DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul")
 _CHUNK = 1 << 20
 
@@ -21,14 +37,15 @@ def _nodes_of(operators: tuple[str, ...]) -> bytes:
     return b"|".join(re.escape(bytes([len(operator)]) + operator.encode()) for operator in operators)
 
 
-_NODE = re.compile(b'"(?:(' + _nodes_of(_LOOPS) + b")|" + _nodes_of(_MIXES_ROWS) + b")")
+_NODE = re.compile(b'"(?:(' + _nodes_of(_LOOPS + _SIZED_BY_VALUES) + b")|" + _nodes_of(_MIXES_ROWS) + b")")
 _LONGEST = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """``sha256`` in hexadecimal. ``loops``: its cost may depend on its inputs' values. ``mixes_rows``: it takes the
-    scale of a quantisation from the whole batch, so that a row's answer depends on its neighbours."""
+    """``sha256`` in hexadecimal. ``loops``: its cost may depend on its inputs' values, by a loop or by the size of what
+    it makes. ``mixes_rows``: it takes the scale of a quantisation from the whole batch, so that a row's answer depends
+    on its neighbours."""
 
     sha256: str
     loops: bool

@@ -144,7 +144,7 @@ class RequestQueue:
         """Refuse at the door what the requests before it would make late."""
         if self._has_nothing_else_to_do() and self._clock_ns() < request.deadline_ns:
             return
-        wait_ns = self.predicted_wait_ns()
+        wait_ns = self.predicted_wait_ns(self._line.rows_before(request.priority))
         own_ns = self._curves.curve(request.row_bytes).duration_ns(request.rows) if self._curves else 0
         if self._clock_ns() + wait_ns + own_ns > request.deadline_ns:
             error = DeadlineExceeded(
@@ -161,16 +161,16 @@ class RequestQueue:
         """
         return self._idle > 0 and not len(self._line)
 
-    def predicted_wait_ns(self) -> float:
-        """How long what waits now will take, by the cost curve; 0 where none was measured."""
+    def predicted_wait_ns(self, rows: int) -> float:
+        """How long the first ``rows`` waiting rows will take, by the cost curve; 0 where none was measured."""
         if self._curves is None or not len(self._line):
             return 0.0
         first = next(iter(self._line))
-        rate = self._curves.curve(first.row_bytes).best_rows_per_s * self._instances
-        return self._line.rows / rate * 1e9
+        rate = self._curves.curve(first.row_bytes).best_rows_per_s(self._batching.max_rows)
+        return rows / (rate * self._instances) * 1e9
 
     def _retry_after_s(self) -> int:
-        return min(_LONGEST_RETRY_AFTER_S, max(1, round(self.predicted_wait_ns() / 1e9)))
+        return min(_LONGEST_RETRY_AFTER_S, max(1, round(self.predicted_wait_ns(self._line.rows) / 1e9)))
 
     def take_out(self, request: QueuedRequest) -> bool:
         """Take ``request`` back before it is executed. False when an instance has it already, or had it.

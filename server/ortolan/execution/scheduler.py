@@ -6,10 +6,13 @@ batch that costs less than a hop to a thread and back runs right here, on the lo
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from ortolan.errors import Cancelled, DeadlineExceeded, Internal, OrtolanError, QueueFull, RequestTimeout, Unavailable
 from ortolan.execution.batch_policy import Batching
@@ -17,7 +20,7 @@ from ortolan.execution.cost_curve import CurveBook
 from ortolan.execution.device_share import DeviceShare, DeviceUser
 from ortolan.execution.inline_gate import InlineGate
 from ortolan.execution.instance import Execution, Instance, Outcome, execute
-from ortolan.execution.model_statistics import FailureReason, ModelStatistics
+from ortolan.execution.model_statistics import ExecutionTimes, FailureReason, ModelStatistics
 from ortolan.execution.ordered_answers import OrderedAnswers
 from ortolan.execution.request_queue import QueuedRequest, QueueLimits, RequestQueue
 from ortolan.execution.running import Running
@@ -26,6 +29,8 @@ from ortolan.execution.waiting_line import LinePolicy
 from ortolan.inference.datatypes import Array
 
 _log = logging.getLogger(__name__)
+# How many parts of one large request may be inside for each instance: one runs, one waits.
+_PARTS_INSIDE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,12 @@ class Answer:
 
     outputs: list[Array]
     queue_ns: int
-    compute_ns: int
+    times: ExecutionTimes
     batch_rows: int
+
+    @property
+    def compute_ns(self) -> int:
+        return self.times.end_ns - self.times.start_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,8 @@ class SchedulingPlan:
     curves: CurveBook | None = None
     inline_gate: InlineGate | None = None
     """Lets batches run on the event loop; None where none may."""
+    part_rows: int = 1
+    """The rows of the parts of a request that is larger than a batch may be."""
     max_execution_s: float = 0.0
     """When a run is taken for hung; 0 for never."""
 
@@ -90,6 +101,8 @@ class Scheduler:
         self._ordered: OrderedAnswers[QueuedRequest] | None = OrderedAnswers() if plan.preserve_ordering else None
         self._arrivals: list[QueuedRequest] = []
         self._in_flight = 0
+        self._in_parts = 0
+        self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -120,6 +133,92 @@ class Scheduler:
         DeadlineExceeded, or what the model's run raised. Cancelling the caller takes the request out of the queue, and
         ends its run if no one else wants it.
         """
+        start_ns = time.monotonic_ns()
+        with self._counting_failures(start_ns):
+            self._refuse_if_closing()
+            answer = await self._execute(inputs, output_names, rows, shapes, limits)
+        self._count_success(rows, start_ns, answer)
+        return answer
+
+    async def infer_in_parts(
+        self,
+        inputs: Mapping[str, Array],
+        output_names: tuple[str, ...],
+        rows: int,
+        shapes: object = None,
+        limits: RequestLimits = NO_LIMITS,
+    ) -> Answer:
+        """As ``infer``, for a request with more rows than a batch may have: its parts' outputs, put together again.
+
+        Only a few parts are inside at a time, so that one request neither fills the queue nor holds up the loop. The
+        first part that fails fails the request, and the others are given up. It counts as one request.
+        """
+        start_ns = time.monotonic_ns()
+        with self._counting_failures(start_ns), self._inside_until_done():
+            answers = await self._execute_parts(inputs, output_names, rows, shapes, limits)
+        times = [answer.times for answer in answers]
+        begin_ns, end_ns = min(time.start_ns for time in times), max(time.end_ns for time in times)
+        whole = Answer(
+            outputs=[np.concatenate(pieces) for pieces in zip(*(answer.outputs for answer in answers), strict=True)],
+            queue_ns=begin_ns - start_ns,
+            times=ExecutionTimes(begin_ns, begin_ns, end_ns, end_ns),
+            batch_rows=max(answer.batch_rows for answer in answers),
+        )
+        self._count_success(rows, start_ns, whole)
+        return whole
+
+    @contextlib.contextmanager
+    def _inside_until_done(self) -> Iterator[None]:
+        """A request in parts is inside as a whole: parts that come later are still let in while it is."""
+        self._refuse_if_closing()
+        self._in_flight += 1
+        self._idle.clear()
+        self._in_parts += 1
+        try:
+            yield
+        finally:
+            self._in_parts -= 1
+            if self._closing and not self._in_parts:
+                self._close()
+            self._leave()
+
+    async def _execute_parts(
+        self,
+        inputs: Mapping[str, Array],
+        output_names: tuple[str, ...],
+        rows: int,
+        shapes: object,
+        limits: RequestLimits,
+    ) -> list[Answer]:
+        size = max(1, self.plan.batching.max_rows, self.plan.part_rows)
+        starts = iter(range(0, rows, size))
+        answers: dict[int, Answer] = {}
+
+        async def work() -> None:
+            for start in starts:
+                part = {name: array[start : start + size] for name, array in inputs.items()}
+                part_rows = min(size, rows - start)
+                answer = await self._execute(part, output_names, part_rows, shapes, limits)
+                _check_kept_rows(output_names, answer.outputs, part_rows)
+                answers[start] = answer
+
+        tasks = [asyncio.ensure_future(work()) for _ in range(_PARTS_INSIDE * len(self.instances))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return [answers[start] for start in sorted(answers)]
+
+    async def _execute(
+        self,
+        inputs: Mapping[str, Array],
+        output_names: tuple[str, ...],
+        rows: int,
+        shapes: object,
+        limits: RequestLimits,
+    ) -> Answer:
+        """The answer to one request, or to a part of one; nothing is counted but executions."""
         request = self._request(inputs, output_names, rows, shapes, limits)
         self._enter(request)
         timers = self._timers(request) if request.deadline_ns or request.queue_deadline_ns else ()
@@ -127,16 +226,11 @@ class Scheduler:
             answer: Answer = await request.answer_to
         except asyncio.CancelledError:
             self._give_up(request)
-            self._count_failure(request, FailureReason.CANCELED)
-            raise
-        except OrtolanError as error:
-            self._count_failure(request, _reason_of(error))
             raise
         finally:
             for timer in timers:
                 timer.cancel()
             self._leave()
-        self.statistics.count_answer(time.monotonic_ns() - request.enqueued_ns, int(time.time() * 1000))
         return answer
 
     def _request(
@@ -259,14 +353,13 @@ class Scheduler:
             self._refuse(refusal.request, refusal.error)
         for execution in outcome.executions:
             self._count_execution(execution)
-            compute_ns = execution.times.end_ns - execution.times.start_ns
             for request, answer in zip(execution.requests, execution.answers, strict=True):
                 request.running = None
                 if isinstance(answer, OrtolanError):
                     self._complete(request, answer)
                 else:
                     queue_ns = execution.times.start_ns - request.enqueued_ns
-                    self._complete(request, Answer(answer, queue_ns, compute_ns, execution.rows))
+                    self._complete(request, Answer(answer, queue_ns, execution.times, execution.rows))
 
     def _refuse(self, request: QueuedRequest, error: OrtolanError) -> None:
         """Tell the client at once that there will be no answer, even where answers keep their order."""
@@ -281,8 +374,21 @@ class Scheduler:
 
     # -- counting ----------------------------------------------------------------------------------------------
 
-    def _count_failure(self, request: QueuedRequest, reason: FailureReason) -> None:
-        self.statistics.count_failure(time.monotonic_ns() - request.enqueued_ns, reason)
+    @contextlib.contextmanager
+    def _counting_failures(self, start_ns: int) -> Iterator[None]:
+        """Count what leaves the block by an error, as one request that began at ``start_ns``."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.statistics.count_failure(time.monotonic_ns() - start_ns, FailureReason.CANCELED)
+            raise
+        except OrtolanError as error:
+            self.statistics.count_failure(time.monotonic_ns() - start_ns, _reason_of(error))
+            raise
+
+    def _count_success(self, rows: int, start_ns: int, answer: Answer) -> None:
+        self.statistics.count_success(rows, answer.queue_ns, answer.times)
+        self.statistics.count_answer(time.monotonic_ns() - start_ns, int(time.time() * 1000))
 
     def _count_execution(self, execution: Execution) -> None:
         if isinstance(execution.answers[0], OrtolanError):
@@ -291,10 +397,6 @@ class Scheduler:
         if self.plan.curves is not None:
             duration_ns = execution.times.end_ns - execution.times.start_ns
             self.plan.curves.observe(execution.requests[0].row_bytes, execution.rows, duration_ns)
-        for request in execution.requests:
-            if not request.answer_to.done():
-                queue_ns = execution.times.start_ns - request.enqueued_ns
-                self.statistics.count_success(request.rows, queue_ns, execution.times)
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -306,9 +408,18 @@ class Scheduler:
 
     def refuse_new(self) -> None:
         """Let no further request in; those inside are still answered."""
+        self._closing = True
+        if not self._in_parts:
+            self._close()
+
+    def _close(self) -> None:
         self._admit_arrivals()
         self._inline_gate = None
         self._queue.close()
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise Unavailable("Server is stopping, scheduler for model has stopped accepting new inference requests")
 
     async def drained(self) -> None:
         """Return once no request waits or runs."""
@@ -323,7 +434,7 @@ class Scheduler:
 
 def _size_bytes(array: Array) -> int:
     """What the tensor holds; BYTES elements are objects, whose array has only their addresses."""
-    if array.dtype != object:
+    if not array.dtype.hasobject:
         return array.nbytes
     return sum(map(len, array.reshape(-1).tolist()))
 
@@ -351,3 +462,13 @@ def _reason_of(error: OrtolanError) -> FailureReason:
     if isinstance(error, Cancelled):
         return FailureReason.CANCELED
     return FailureReason.OTHER if isinstance(error, Unavailable) else FailureReason.BACKEND
+
+
+def _check_kept_rows(names: Sequence[str], outputs: Sequence[Array], rows: int) -> None:
+    """Raises Internal where the outputs of a part of ``rows`` rows have others, so that it is no part of an answer."""
+    for name, output in zip(names, outputs, strict=True):
+        if output.shape[:1] != (rows,):
+            raise Internal(
+                f"output '{name}' has shape {list(output.shape)} for a part of {rows} rows: it does not keep the batch "
+                "dimension, so requests to this model cannot be split. Send fewer rows at a time."
+            )

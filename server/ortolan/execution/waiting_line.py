@@ -78,6 +78,7 @@ class _Level(Generic[_W]):
 
     def __init__(self, policy: QueuePolicy) -> None:
         self.policy = policy
+        self.rows = 0
         self.fresh: OrderedDict[_W, None] = OrderedDict()
         self.delayed: OrderedDict[_W, None] = OrderedDict()
 
@@ -126,6 +127,7 @@ class WaitingLine(Generic[_W]):
                 f"{self._max_bytes}. Send fewer at a time, or retry later."
             )
         level.fresh[request] = None
+        level.rows += request.rows
         self._count += 1
         self.rows += request.rows
         self.size_bytes += request.size_bytes
@@ -137,9 +139,14 @@ class WaitingLine(Generic[_W]):
             del level.fresh[request]
         else:
             del level.delayed[request]
+        level.rows -= request.rows
         self._count -= 1
         self.rows -= request.rows
         self.size_bytes -= request.size_bytes
+
+    def rows_before(self, priority: int) -> int:
+        """The rows that would be served before a request of ``priority`` that came now."""
+        return sum(level.rows for level in self._levels[: self._policy.level_of(priority)])
 
     def front(self, max_rows: int) -> list[_W]:
         """The head of the line in the order of service: as far as ``max_rows`` may reach, and one request more."""

@@ -1,5 +1,6 @@
 """The gRPC port: grpcio's asyncio server over the services' coroutines, with limits and an error report."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -86,10 +87,10 @@ def _unary(method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
                 context.set_trailing_metadata(tuple(call.trailers))
             return response
         except OrtolanError as error:
-            await context.abort(status.grpc_code(error), error.message[:_LONGEST_MESSAGE])
+            await _abort(context, status.grpc_code(error), error.message[:_LONGEST_MESSAGE])
         except Exception:
             _log.exception("a gRPC call failed in an unforeseen way")
-            await context.abort(grpc.StatusCode.INTERNAL, status.INTERNAL_MESSAGE)
+            await _abort(context, grpc.StatusCode.INTERNAL, status.INTERNAL_MESSAGE)
         raise AssertionError("abort always raises")
 
     return answer
@@ -101,6 +102,15 @@ def _streaming(method: Callable[[bytes], AsyncIterator[bytes]]) -> Callable[[byt
             async for response in method(data):
                 yield response
         except OrtolanError as error:
-            await context.abort(status.grpc_code(error), error.message[:_LONGEST_MESSAGE])
+            await _abort(context, status.grpc_code(error), error.message[:_LONGEST_MESSAGE])
 
     return call
+
+
+async def _abort(context: Any, code: grpc.StatusCode, message: str) -> None:
+    """End the call with an error; always raises."""
+    try:
+        await context.abort(code, message)
+    except grpc.aio.InternalError:
+        # The client has gone at the same moment, as it does when its deadline passes; grpcio would log that as a bug.
+        raise asyncio.CancelledError from None

@@ -72,9 +72,10 @@ class RestApp(FastAPI):
             await self._inference.answer(name, version, scope, receive, send)
         except OrtolanError as error:
             await _error_answer(error)(scope, receive, send)
-        # Only a stopping server cancels: what outlasts its grace period is told so instead of being cut off.
+        # Cancelled is who has gone, and what outlasts a stopping server's grace period; only that can still be told.
         except asyncio.CancelledError:
-            await _error_answer(_STOPPED)(scope, receive, send)
+            if self._core.draining:
+                await _error_answer(_STOPPED)(scope, receive, send)
         except Exception as error:
             await _bug_answer(scope, error)(scope, receive, send)
 
