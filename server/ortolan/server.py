@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 import uvicorn
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.load_threads import LOAD_THREADS
 from ortolan.core.model_loader import LoadingOptions
-from ortolan.core.model_manager import LOAD_THREADS, ModelManager
+from ortolan.core.model_manager import ModelManager
 from ortolan.errors import StartupError
 from ortolan.execution import session
 from ortolan.execution.calibration_cache import CalibrationCache

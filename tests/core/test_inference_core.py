@@ -12,7 +12,8 @@ import pytest
 import ortolan
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.model_loader import LoadingOptions
-from ortolan.core.model_manager import IndexEntry, ModelManager
+from ortolan.core.model_manager import ModelManager
+from ortolan.core.model_records import IndexEntry
 from ortolan.errors import InvalidArgument, NotFound, Unavailable
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory

@@ -15,7 +15,8 @@ import onnx_models
 import pytest
 
 from ortolan.core.model_loader import LoadingOptions
-from ortolan.core.model_manager import IndexEntry, ModelManager
+from ortolan.core.model_manager import ModelManager
+from ortolan.core.model_records import IndexEntry
 from ortolan.errors import DeadlineExceeded, InvalidArgument, NotFound, StartupError, Unavailable
 from ortolan.execution.calibration_cache import CalibrationCache
 from ortolan.execution.device_share import DeviceShares

@@ -20,7 +20,7 @@ from ortolan.execution.calibration import Profile
 from ortolan.execution.device_share import DeviceShare
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
 from ortolan.execution.request_queue import QueueLimits
-from ortolan.execution.scheduler import SchedulingPlan
+from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.execution.waiting_line import LinePolicy

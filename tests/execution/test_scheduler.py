@@ -21,14 +21,17 @@ from ortolan.errors import (
     RequestTimeout,
     Unavailable,
 )
+from ortolan.execution.answer import Answer
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.cost_curve import CurveBook, CurvePoint
 from ortolan.execution.device_share import DeviceShare
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
+from ortolan.execution.graph_request import NO_LIMITS, GraphRequest, RequestLimits
 from ortolan.execution.inline_gate import InlineGate
 from ortolan.execution.model_statistics import FailureReason
 from ortolan.execution.request_queue import QueueLimits
-from ortolan.execution.scheduler import NO_LIMITS, Answer, RequestLimits, Scheduler, SchedulingPlan
+from ortolan.execution.scheduler import Scheduler
+from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.execution.waiting_line import LinePolicy
@@ -93,7 +96,8 @@ async def asked(
 ) -> list[Asked]:
     """A task for each request, all of which are in the queue when this returns."""
     tasks = [
-        asyncio.create_task(scheduler.infer(inputs, ("y",), len(inputs["x"]), shapes, limits)) for inputs in requests
+        asyncio.create_task(scheduler.infer(GraphRequest(inputs, ("y",), len(inputs["x"]), shapes, limits)))
+        for inputs in requests
     ]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -206,7 +210,7 @@ async def test_several_instances_answer_many_clients_each_its_own() -> None:
         async def client(number: int) -> None:
             for turn in range(20):
                 value = number * 100 + turn
-                answer = await scheduler.infer(rows(value), ("y",), 1)
+                answer = await scheduler.infer(GraphRequest(rows(value), ("y",), 1))
                 assert answer.outputs[0].tolist() == [[2 * value] * 4]
 
         await asyncio.gather(*(client(number) for number in range(20)))
@@ -224,7 +228,7 @@ async def test_outputs_come_in_the_order_in_which_they_were_asked_for() -> None:
     )
     async with scheduler_of(session_of(proto)) as scheduler:
         scheduler.start()
-        b, a = (await scheduler.infer(rows(3), ("b", "a"), 1)).outputs
+        b, a = (await scheduler.infer(GraphRequest(rows(3), ("b", "a"), 1))).outputs
         assert (b[0, 0], a[0, 0]) == (3, -3)
 
 
@@ -309,7 +313,7 @@ async def test_of_a_hundred_cancelled_requests_none_is_executed() -> None:
 
 async def test_a_request_that_is_cancelled_before_it_is_in_the_queue_never_gets_there() -> None:
     async with scheduler_of(DOUBLER) as scheduler:
-        task = asyncio.create_task(scheduler.infer(rows(1), ("y",), 1))
+        task = asyncio.create_task(scheduler.infer(GraphRequest(rows(1), ("y",), 1)))
         await asyncio.sleep(0)
         assert scheduler.waiting_requests == 1
         task.cancel()
@@ -502,7 +506,7 @@ async def test_what_is_no_single_batch_waits_for_an_instance(
 ) -> None:
     async with scheduler_of(DOUBLER, inline_plan()) as scheduler:
         tasks = [
-            asyncio.create_task(scheduler.infer(inputs, ("y",), len(inputs["x"]), shape))
+            asyncio.create_task(scheduler.infer(GraphRequest(inputs, ("y",), len(inputs["x"]), shape)))
             for inputs, shape in zip(requests, shapes, strict=True)
         ]
         await asyncio.sleep(0)
@@ -566,7 +570,7 @@ async def test_a_scheduler_that_is_closed_refuses_and_still_answers_what_is_insi
         tasks = await asked(scheduler, [rows(1), rows(2)])
         scheduler.refuse_new()
         with pytest.raises(Unavailable, match="stopped accepting new inference requests"):
-            await scheduler.infer(rows(3), ("y",), 1)
+            await scheduler.infer(GraphRequest(rows(3), ("y",), 1))
         scheduler.start()
         assert await outputs(tasks) == [2, 4]
         assert failures(scheduler) == {FailureReason.OTHER: 1}
@@ -574,7 +578,7 @@ async def test_a_scheduler_that_is_closed_refuses_and_still_answers_what_is_insi
 
 async def test_what_came_just_before_the_end_is_still_answered() -> None:
     async with scheduler_of(DOUBLER) as scheduler:
-        task = asyncio.create_task(scheduler.infer(rows(1), ("y",), 1))
+        task = asyncio.create_task(scheduler.infer(GraphRequest(rows(1), ("y",), 1)))
         await asyncio.sleep(0)  # it is on its way into the queue
         scheduler.refuse_new()
         scheduler.start()
@@ -630,7 +634,7 @@ async def test_whatever_happens_each_request_ends_once_and_is_counted_once() -> 
                 deadline_ns = time.monotonic_ns() + MILLISECOND // 4 if what == 1 else 0
                 limits = RequestLimits(deadline_ns=deadline_ns, timeout_us=500 if what == 2 else 0)
                 task = asyncio.create_task(
-                    scheduler.infer(index(9 if what == 3 else turn % 4), ("y",), 1, None, limits)
+                    scheduler.infer(GraphRequest(index(9 if what == 3 else turn % 4), ("y",), 1, None, limits))
                 )
                 await asyncio.sleep(0)
                 if what == 4:

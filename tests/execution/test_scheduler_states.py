@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ortolan.errors import DeadlineExceeded, InvalidArgument, QueueFull, RequestTimeout, Unavailable
+from ortolan.execution.answer import Answer
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.cost_curve import CurveBook, CurvePoint
 from ortolan.execution.device_share import DeviceShare
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
+from ortolan.execution.graph_request import GraphRequest, RequestLimits
 from ortolan.execution.inline_gate import InlineGate
 from ortolan.execution.model_statistics import FailureReason
 from ortolan.execution.request_queue import QueueLimits
-from ortolan.execution.scheduler import Answer, RequestLimits, Scheduler, SchedulingPlan
+from ortolan.execution.scheduler import Scheduler
+from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.execution.waiting_line import LinePolicy
@@ -73,7 +76,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         deadline_ns = 0 if deadline_us is None else time.monotonic_ns() + deadline_us * 1000
         inputs = {"x": np.array(values).reshape(-1, 1)}
         limits = RequestLimits(priority, timeout_us, deadline_ns)
-        task = self.loop.create_task(self.scheduler.infer(inputs, ("y",), len(values), shapes, limits))
+        task = self.loop.create_task(self.scheduler.infer(GraphRequest(inputs, ("y",), len(values), shapes, limits)))
         self.tasks.append((task, values))
 
     @precondition(lambda self: self.tasks)

@@ -13,11 +13,14 @@ import onnx_models
 import pytest
 
 from ortolan.errors import DeadlineExceeded, InvalidArgument
+from ortolan.execution.answer import Answer
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.device_share import DeviceShare
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
+from ortolan.execution.graph_request import GraphRequest
 from ortolan.execution.request_queue import QueueLimits
-from ortolan.execution.scheduler import Answer, Scheduler, SchedulingPlan
+from ortolan.execution.scheduler import Scheduler
+from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.execution.waiting_line import LinePolicy
@@ -57,7 +60,7 @@ def row(value: float, size: int = 4) -> dict[str, Array]:
 
 
 def asked(scheduler: Scheduler, inputs: dict[str, Array]) -> asyncio.Task[Answer]:
-    return asyncio.create_task(scheduler.infer(inputs, ("y",), 1))
+    return asyncio.create_task(scheduler.infer(GraphRequest(inputs, ("y",), 1)))
 
 
 async def until_running(scheduler: Scheduler) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ortolan import __version__
-from ortolan.core.model_manager import IndexEntry, ModelManager
+from ortolan.core.model_manager import ModelManager
+from ortolan.core.model_records import IndexEntry
 from ortolan.core.model_version import ModelVersion
 from ortolan.errors import InvalidArgument, Unavailable
 from ortolan.inference.request import InferenceRequest, InferenceResponse

@@ -21,7 +21,7 @@ from ortolan.execution.devices import DeviceInventory, Placement, places_of, req
 from ortolan.execution.inline_gate import InlineGate
 from ortolan.execution.model_facts import ModelFacts, read_facts
 from ortolan.execution.model_mending import open_session
-from ortolan.execution.scheduler import SchedulingPlan
+from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import RUNTIME_VERSION, Session
 from ortolan.execution.session_settings import SessionSettings, settings_of
 from ortolan.execution.waiting_line import LinePolicy

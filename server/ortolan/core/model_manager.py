@@ -7,109 +7,24 @@ loads and unloads of the same model follow one another while those of others go 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from ortolan.core import model_loader
+from ortolan.core.load_threads import LoadThreads
 from ortolan.core.model_loader import LoadingOptions
+from ortolan.core.model_records import UNLOADED, Candidate, IndexEntry, Model, VersionRecord
 from ortolan.core.model_version import LoadedModel, ModelVersion
-from ortolan.core.reconciler import Fingerprint, Load, PresentVersion, next_action
-from ortolan.core.version_state import VersionState, advanced
-from ortolan.errors import Internal, InvalidArgument, NotFound, OrtolanError, StartupError, Unavailable
+from ortolan.core.reconciler import Fingerprint, Load, next_action
+from ortolan.core.retirement import Retirement
+from ortolan.core.version_state import VersionState
+from ortolan.errors import InvalidArgument, NotFound, OrtolanError, StartupError, Unavailable
 from ortolan.execution.request_queue import QueueLimits
 from ortolan.execution.watchdog import Watchdog
 from ortolan.repository import changes, directory
 from ortolan.repository.directory import RepositoryListing
-from ortolan.repository.model_config import ModelConfig
-from ortolan.repository.model_directory import ModelEntry, VersionEntry, is_version_name
+from ortolan.repository.model_directory import ModelEntry
 
 _log = logging.getLogger(__name__)
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-UNLOADED = "unloaded"
-LOAD_THREADS = "load"
-"""How the names of the threads begin that load models."""
-_LONGEST_VERSION = 20
-
-
-@dataclass(slots=True)
-class VersionRecord:
-    """What is known of one version of a model."""
-
-    state: VersionState = VersionState.UNKNOWN
-    reason: str = ""
-    fingerprint: Fingerprint = None
-    failed_fingerprint: Fingerprint = None
-    serving: ModelVersion | None = None
-
-    def advance(self, to: VersionState, reason: str = "") -> None:
-        self.state = advanced(self.state, to)
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class Model:
-    """One model that was loaded, or was to be."""
-
-    name: str
-    versions: dict[int, VersionRecord] = field(default_factory=dict)
-    problem: str = ""
-    """Why nothing of it can be served: an unreadable configuration, no version."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    newest: ModelVersion | None = None
-    """The ready version with the highest number: the one that a request without a version gets."""
-
-    def refresh_newest(self) -> None:
-        ready = [record.serving for record in self.versions.values() if record.serving is not None]
-        self.newest = max(ready, key=lambda version: version.number, default=None)
-
-    @property
-    def failures(self) -> list[str]:
-        """The reason of each version that is not as it should be."""
-        found = [self.problem] if self.problem else []
-        for number, record in sorted(self.versions.items()):
-            if record.state is VersionState.UNAVAILABLE and record.reason != UNLOADED:
-                found.append(f"version {number} is at UNAVAILABLE state: {record.reason}")
-            elif record.state is VersionState.READY and record.reason:
-                found.append(f"version {number} serves what it served before: {record.reason}")
-        return found
-
-    def forgive(self, wanted: Mapping[int, Fingerprint]) -> None:
-        """Let go of the complaints about versions that nobody wants, and about newer files that are gone again."""
-        for number, record in self.versions.items():
-            if record.state is VersionState.UNAVAILABLE and number not in wanted:
-                record.reason, record.failed_fingerprint = UNLOADED, None
-            elif record.state is VersionState.READY and wanted.get(number) == record.fingerprint:
-                record.reason, record.failed_fingerprint = "", None
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A version that is to be loaded, as it is on disk."""
-
-    entry: ModelEntry
-    config: ModelConfig
-    version: VersionEntry
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The version's own files and those that all versions share; what other versions have does not count."""
-        own = str(self.version.number)
-        files = tuple(fact for fact in self.entry.fingerprint if _version_of(fact[0]) in ("", own))
-        return (self.version, files)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
-    """One line of the repository index."""
-
-    name: str
-    version: str = ""
-    state: str = ""
-    reason: str = ""
 
 
 class ModelManager:
@@ -127,14 +42,13 @@ class ModelManager:
         self._walk: Callable[[], RepositoryListing] = lambda: directory.walk(roots, model_name, config_name)
         self._options = options
         self._limits = limits
-        self._load_threads = ThreadPoolExecutor(load_threads, thread_name_prefix=LOAD_THREADS)
+        self._load_threads = LoadThreads(load_threads)
         self._models: dict[str, Model] = {}
         self._listing = RepositoryListing({}, ())
         # Others look in between; what they see must not hide a change from the next poll.
         self._followed = self._listing
-        self._unloads: set[asyncio.Task[None]] = set()
-        self._retiring: set[ModelVersion] = set()
-        self._watchdog = Watchdog(lambda: (version.scheduler for version in (*self.serving(), *self._retiring)))
+        self._retirement = Retirement()
+        self._watchdog = Watchdog(lambda: (version.scheduler for version in (*self.serving(), *self._retirement)))
         self._loads: set[asyncio.Task[Model]] = set()
 
     # -- finding -------------------------------------------------------------------------------------------------
@@ -145,33 +59,18 @@ class ModelManager:
         Raises NotFound for names and versions that are not there and Unavailable for those that are not ready.
         """
         model = self._models.get(name)
-        if model is not None and not version and model.newest is not None:
-            return model.newest
-        return self._find_carefully(name, version)
-
-    def _find_carefully(self, name: str, version: str) -> ModelVersion:
-        model = self._models.get(name)
         if model is None:
             raise NotFound(f"Request for unknown model: '{name}' is not found")
-        if not version:
-            raise NotFound(f"Request for unknown model: '{name}' has no available versions")
-        record = model.versions.get(_version_number(version))
-        if record is None:
-            raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
-        if record.serving is None:
-            raise Unavailable(f"Request for unknown model: '{name}' version {version} is not at ready state")
-        return record.serving
+        return model.find(version)
 
     def serving(self) -> Iterator[ModelVersion]:
         """Every version that is ready, by name and number."""
         for name in sorted(self._models):
-            for _, record in sorted(self._models[name].versions.items()):
-                if record.serving is not None:
-                    yield record.serving
+            yield from self._models[name].serving()
 
     def ready_numbers(self, name: str) -> list[int]:
         model = self._models.get(name)
-        return sorted(n for n, record in model.versions.items() if record.serving is not None) if model else []
+        return [version.number for version in model.serving()] if model else []
 
     async def watch(self) -> None:
         """End runs that take too long, for ever."""
@@ -185,26 +84,14 @@ class ModelManager:
         """Whether every version that should be ready is, and can run."""
         if any(self.hangs(version) for version in self.serving()):
             return False
-        return not any(
-            # What cannot be read now does not take away what was read before.
-            (model.problem and model.newest is None) or any(_is_amiss(record) for record in model.versions.values())
-            for model in self._models.values()
-        )
+        return not any(model.is_amiss for model in self._models.values())
 
     def index(self) -> list[IndexEntry]:
         """Every model of the last walk and every version that was ever loaded, by name and number."""
         entries: list[IndexEntry] = []
         for name in sorted({*self._listing.models, *self._models}):
             model = self._models.get(name)
-            if model is None or not (model.versions or model.problem):
-                entries.append(IndexEntry(name))
-            elif model.problem and not model.versions:
-                entries.append(IndexEntry(name, "", VersionState.UNAVAILABLE.value, model.problem))
-            else:
-                entries += [
-                    IndexEntry(name, str(number), record.state.value, _reason(record, model.problem))
-                    for number, record in sorted(model.versions.items())
-                ]
+            entries += model.index() if model is not None else [IndexEntry(name)]
         return entries
 
     # -- changing ------------------------------------------------------------------------------------------------
@@ -279,12 +166,11 @@ class ModelManager:
         model = self._models.setdefault(name, Model(name))
         async with model.lock:
             if forget_failures:
-                for record in model.versions.values():
-                    record.failed_fingerprint = None
+                model.forget_failures()
             try:
                 if entry is None:
                     raise NotFound("no such model in the repository")
-                config = await self._in_thread(model_loader.read_config, entry)
+                config = await self._load_threads.run(model_loader.read_config, entry)
                 wanted = model_loader.wanted_versions(entry, config)
             except OrtolanError as error:
                 model.problem = error.message
@@ -298,7 +184,7 @@ class ModelManager:
     async def _reconcile(self, model: Model, wanted: Mapping[int, Candidate]) -> None:
         fingerprints = {number: candidate.fingerprint for number, candidate in wanted.items()}
         model.forgive(fingerprints)
-        while action := next_action(fingerprints, _present(model)):
+        while action := next_action(fingerprints, model.present()):
             if isinstance(action, Load):
                 await self._load_version(model, wanted[action.number])
             else:
@@ -310,7 +196,7 @@ class ModelManager:
         if previous is None:
             record.advance(VersionState.LOADING)
         try:
-            loaded = await self._in_thread(
+            loaded = await self._load_threads.run(
                 model_loader.load_version, candidate.entry, candidate.config, candidate.version, self._options
             )
         except OrtolanError as error:
@@ -324,7 +210,7 @@ class ModelManager:
             return
         self._put_in_service(model, record, loaded, candidate.fingerprint)
         if previous is not None:
-            self._retire(previous)
+            self._retirement.retire(previous)
 
     def _put_in_service(
         self, model: Model, record: VersionRecord, loaded: LoadedModel, fingerprint: Fingerprint
@@ -346,38 +232,7 @@ class ModelManager:
         record.serving, record.fingerprint = None, None
         model.refresh_newest()
         if serving is not None:
-            self._retire(serving, record)
-
-    def _retire(self, version: ModelVersion, record: VersionRecord | None = None) -> None:
-        """Let ``version`` answer what it holds, then let go of it; ``record`` becomes UNAVAILABLE after that."""
-
-        async def retire() -> None:
-            version.refuse_new()
-            await version.drained()
-            await asyncio.to_thread(version.join, 10.0)
-            self._retiring.discard(version)
-            if record is not None and record.state is VersionState.UNLOADING:
-                record.advance(VersionState.UNAVAILABLE, UNLOADED)
-
-        self._retiring.add(version)
-        task = asyncio.get_running_loop().create_task(retire())
-        self._unloads.add(task)
-        task.add_done_callback(self._unloads.discard)
-
-    async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """The value of ``function``; what it raises that is no OrtolanError becomes Internal, with a log entry."""
-
-        def guarded() -> _T:
-            try:
-                return function(*args, **kwargs)
-            except OrtolanError:
-                raise
-            # A load that fails in an unforeseen way fails its model only, and says so in the index.
-            except Exception as error:
-                _log.exception("a load failed in an unforeseen way")
-                raise Internal(f"unforeseen {type(error).__name__}; the server's log has the details") from error
-
-        return await asyncio.get_running_loop().run_in_executor(self._load_threads, guarded)
+            self._retirement.retire(serving, lambda: _end_unloading(record))
 
     async def stop(self) -> None:
         """Refuse new requests of every version, and return once all that were inside are answered.
@@ -386,38 +241,15 @@ class ModelManager:
         """
         for load in list(self._loads):
             load.cancel()
-        self._load_threads.shutdown(wait=False, cancel_futures=True)
+        self._load_threads.stop()
         versions = list(self.serving())
         for version in versions:
             version.refuse_new()
-        await asyncio.gather(*(version.drained() for version in versions), *self._unloads)
+        await asyncio.gather(*(version.drained() for version in versions), self._retirement.completed())
         await asyncio.gather(*(asyncio.to_thread(version.join, 5.0) for version in versions))
 
 
-def _version_number(version: str) -> int:
-    # int() alone takes signs, spaces, underscores and the digits of other scripts as well.
-    if not (version.isascii() and version.isdecimal() and len(version) <= _LONGEST_VERSION):
-        raise InvalidArgument(f"a model version is a whole number, got '{version[:32]}'")
-    return int(version)
-
-
-def _version_of(path: str) -> str:
-    """The version whose directory holds ``path``; "" for a file that belongs to all."""
-    first, _, rest = path.partition("/")
-    return first if rest and is_version_name(first) else ""
-
-
-def _reason(record: VersionRecord, problem: str) -> str:
-    """Why the version is as it is; one that serves although its model cannot be read any more says that."""
-    return record.reason or (problem if record.state is VersionState.READY else "")
-
-
-def _is_amiss(record: VersionRecord) -> bool:
-    return record.serving is None and record.reason != UNLOADED and record.state is not VersionState.UNLOADING
-
-
-def _present(model: Model) -> dict[int, PresentVersion]:
-    return {
-        number: PresentVersion(record.state, record.fingerprint, record.failed_fingerprint)
-        for number, record in model.versions.items()
-    }
+def _end_unloading(record: VersionRecord) -> None:
+    # It may have been loaded again in the meantime.
+    if record.state is VersionState.UNLOADING:
+        record.advance(VersionState.UNAVAILABLE, UNLOADED)

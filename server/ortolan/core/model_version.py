@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from ortolan.errors import InvalidArgument
 from ortolan.execution.calibration import Profile
 from ortolan.execution.device_share import DeviceShare
+from ortolan.execution.graph_request import NO_LIMITS, GraphRequest, RequestLimits
 from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.request_queue import QueueLimits
-from ortolan.execution.scheduler import NO_LIMITS, RequestLimits, Scheduler, SchedulingPlan
+from ortolan.execution.scheduler import Scheduler
+from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.inference.classification import classified
 from ortolan.inference.datatypes import Array
@@ -75,10 +77,11 @@ class ModelVersion:
         inputs = {tensor.name: self._graph_array(tensor) for tensor in request.inputs}
         names = tuple(output.name for output in request.outputs) or self._all_outputs
         shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
+        asked = GraphRequest(inputs, names, rows, shapes, limits)
         if self._batching and rows > self.signature.max_batch_size:
-            answer = await self.scheduler.infer_in_parts(inputs, names, rows, shapes, limits)
+            answer = await self.scheduler.infer_in_parts(asked)
         else:
-            answer = await self.scheduler.infer(inputs, names, rows, shapes, limits)
+            answer = await self.scheduler.infer(asked)
         outputs = tuple(self._wire_tensor(name, array) for name, array in zip(names, answer.outputs, strict=True))
         if any(output.class_count for output in request.outputs):
             outputs = self._with_classes(request, outputs)

@@ -9,70 +9,26 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from ortolan.errors import Cancelled, DeadlineExceeded, Internal, OrtolanError, QueueFull, RequestTimeout, Unavailable
-from ortolan.execution.batch_policy import Batching
-from ortolan.execution.cost_curve import CurveBook
+from ortolan.errors import DeadlineExceeded, OrtolanError, RequestTimeout, Unavailable
+from ortolan.execution.answer import Answer, hand_over
 from ortolan.execution.device_share import DeviceShare, DeviceUser
-from ortolan.execution.inline_gate import InlineGate
-from ortolan.execution.instance import Execution, Instance, Outcome, execute
-from ortolan.execution.model_statistics import ExecutionTimes, FailureReason, ModelStatistics
+from ortolan.execution.graph_request import GraphRequest
+from ortolan.execution.inline_execution import InlineExecution
+from ortolan.execution.instance import Execution, Instance, Outcome
+from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.ordered_answers import OrderedAnswers
+from ortolan.execution.request_counts import count_success, counting_failures
+from ortolan.execution.request_parts import execute_parts, joined
 from ortolan.execution.request_queue import QueuedRequest, QueueLimits, RequestQueue
 from ortolan.execution.running import Running
+from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import Session
-from ortolan.execution.waiting_line import LinePolicy
-from ortolan.inference.datatypes import Array
 
 _log = logging.getLogger(__name__)
 # How many parts of one large request may be inside for each instance: one runs, one waits.
 _PARTS_INSIDE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """What a client asks of the scheduler: 0 for nothing. The deadline is on the monotonic clock."""
-
-    priority: int = 0
-    timeout_us: int = 0
-    deadline_ns: int = 0
-
-
-NO_LIMITS = RequestLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The outputs of one request, and where its time went: nanoseconds, and the rows of its batch."""
-
-    outputs: list[Array]
-    queue_ns: int
-    times: ExecutionTimes
-    batch_rows: int
-
-    @property
-    def compute_ns(self) -> int:
-        return self.times.end_ns - self.times.start_ns
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulingPlan:
-    """How one version is to be scheduled; made at load out of its configuration and what was measured."""
-
-    batching: Batching
-    line: LinePolicy
-    preserve_ordering: bool = False
-    curves: CurveBook | None = None
-    inline_gate: InlineGate | None = None
-    """Lets batches run on the event loop; None where none may."""
-    part_rows: int = 1
-    """The rows of the parts of a request that is larger than a batch may be."""
-    max_execution_s: float = 0.0
-    """When a run is taken for hung; 0 for never."""
 
 
 class Scheduler:
@@ -90,8 +46,9 @@ class Scheduler:
         self.statistics = ModelStatistics()
         self.plan = plan
         self._loop = loop
-        self._session = sessions[0][1]
-        self._inline_gate = None if limits.hold_until else plan.inline_gate
+        self._inline: InlineExecution | None = None
+        if plan.inline_gate is not None and not limits.hold_until:
+            self._inline = InlineExecution(sessions[0][1], plan.inline_gate, plan.batching.max_rows)
         self._queue = RequestQueue(plan.batching, plan.line, limits, plan.curves, len(sessions))
         user = DeviceUser(name)
         self.instances = [
@@ -119,52 +76,31 @@ class Scheduler:
         """Requests that wait or run."""
         return self._in_flight
 
-    async def infer(
-        self,
-        inputs: Mapping[str, Array],
-        output_names: tuple[str, ...],
-        rows: int,
-        shapes: object = None,
-        limits: RequestLimits = NO_LIMITS,
-    ) -> Answer:
-        """The outputs of one request, in the order of ``output_names``.
+    async def infer(self, request: GraphRequest) -> Answer:
+        """The outputs of one request, in the order in which it names them.
 
-        ``shapes`` is equal for requests that may share a batch. Raises QueueFull, Unavailable, RequestTimeout,
-        DeadlineExceeded, or what the model's run raised. Cancelling the caller takes the request out of the queue, and
-        ends its run if no one else wants it.
+        Raises QueueFull, Unavailable, RequestTimeout, DeadlineExceeded, or what the model's run raised. Cancelling the
+        caller takes the request out of the queue, and ends its run if no one else wants it.
         """
         start_ns = time.monotonic_ns()
-        with self._counting_failures(start_ns):
+        with counting_failures(self.statistics, start_ns):
             self._refuse_if_closing()
-            answer = await self._execute(inputs, output_names, rows, shapes, limits)
-        self._count_success(rows, start_ns, answer)
+            answer = await self._execute(request)
+        count_success(self.statistics, request.rows, start_ns, answer)
         return answer
 
-    async def infer_in_parts(
-        self,
-        inputs: Mapping[str, Array],
-        output_names: tuple[str, ...],
-        rows: int,
-        shapes: object = None,
-        limits: RequestLimits = NO_LIMITS,
-    ) -> Answer:
+    async def infer_in_parts(self, request: GraphRequest) -> Answer:
         """As ``infer``, for a request with more rows than a batch may have: its parts' outputs, put together again.
 
         Only a few parts are inside at a time, so that one request neither fills the queue nor holds up the loop. The
         first part that fails fails the request, and the others are given up. It counts as one request.
         """
         start_ns = time.monotonic_ns()
-        with self._counting_failures(start_ns), self._inside_until_done():
-            answers = await self._execute_parts(inputs, output_names, rows, shapes, limits)
-        times = [answer.times for answer in answers]
-        begin_ns, end_ns = min(time.start_ns for time in times), max(time.end_ns for time in times)
-        whole = Answer(
-            outputs=[np.concatenate(pieces) for pieces in zip(*(answer.outputs for answer in answers), strict=True)],
-            queue_ns=begin_ns - start_ns,
-            times=ExecutionTimes(begin_ns, begin_ns, end_ns, end_ns),
-            batch_rows=max(answer.batch_rows for answer in answers),
-        )
-        self._count_success(rows, start_ns, whole)
+        size = max(1, self.plan.batching.max_rows, self.plan.part_rows)
+        with counting_failures(self.statistics, start_ns), self._inside_until_done():
+            answers = await execute_parts(request, size, _PARTS_INSIDE * len(self.instances), self._execute)
+        whole = joined(answers, start_ns)
+        count_success(self.statistics, request.rows, start_ns, whole)
         return whole
 
     @contextlib.contextmanager
@@ -182,44 +118,9 @@ class Scheduler:
                 self._close()
             self._leave()
 
-    async def _execute_parts(
-        self,
-        inputs: Mapping[str, Array],
-        output_names: tuple[str, ...],
-        rows: int,
-        shapes: object,
-        limits: RequestLimits,
-    ) -> list[Answer]:
-        size = max(1, self.plan.batching.max_rows, self.plan.part_rows)
-        starts = iter(range(0, rows, size))
-        answers: dict[int, Answer] = {}
-
-        async def work() -> None:
-            for start in starts:
-                part = {name: array[start : start + size] for name, array in inputs.items()}
-                part_rows = min(size, rows - start)
-                answer = await self._execute(part, output_names, part_rows, shapes, limits)
-                _check_kept_rows(output_names, answer.outputs, part_rows)
-                answers[start] = answer
-
-        tasks = [asyncio.ensure_future(work()) for _ in range(_PARTS_INSIDE * len(self.instances))]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-        return [answers[start] for start in sorted(answers)]
-
-    async def _execute(
-        self,
-        inputs: Mapping[str, Array],
-        output_names: tuple[str, ...],
-        rows: int,
-        shapes: object,
-        limits: RequestLimits,
-    ) -> Answer:
+    async def _execute(self, asked: GraphRequest) -> Answer:
         """The answer to one request, or to a part of one; nothing is counted but executions."""
-        request = self._request(inputs, output_names, rows, shapes, limits)
+        request = self._queued(asked)
         self._enter(request)
         timers = self._timers(request) if request.deadline_ns or request.queue_deadline_ns else ()
         try:
@@ -233,25 +134,18 @@ class Scheduler:
             self._leave()
         return answer
 
-    def _request(
-        self,
-        inputs: Mapping[str, Array],
-        output_names: tuple[str, ...],
-        rows: int,
-        shapes: object,
-        limits: RequestLimits,
-    ) -> QueuedRequest:
+    def _queued(self, asked: GraphRequest) -> QueuedRequest:
         now_ns = time.monotonic_ns()
-        line = self.plan.line
+        line, limits = self.plan.line, asked.limits
         timeout_us = line.queue_timeout_us(line.level_of(limits.priority), limits.timeout_us)
         return QueuedRequest(
-            inputs,
-            output_names,
-            rows,
-            shapes,
+            asked.inputs,
+            asked.output_names,
+            asked.rows,
+            asked.shapes,
             now_ns,
             self._loop.create_future(),
-            size_bytes=sum(_size_bytes(array) for array in inputs.values()),
+            size_bytes=asked.size_bytes,
             priority=limits.priority,
             queue_deadline_ns=now_ns + timeout_us * 1000 if timeout_us else 0,
             deadline_ns=limits.deadline_ns,
@@ -277,31 +171,13 @@ class Scheduler:
         """Run what came in this tick right here if that is cheaper than a thread, else let it wait for an instance."""
         arrivals = [request for request in self._arrivals if not request.answer_to.done()]
         self._arrivals = []
-        if self._inline_gate is not None and self._runs_inline(arrivals, self._inline_gate):
-            self._answer(Outcome(self._run_inline(arrivals, self._inline_gate)))
-        elif arrivals:
-            for refusal in self._queue.put(arrivals):
-                self._refuse(refusal.request, refusal.error)
-
-    def _runs_inline(self, arrivals: Sequence[QueuedRequest], gate: InlineGate) -> bool:
-        """Whether nothing waits, the requests fit into one batch, and that batch is cheaper than a hop to a thread."""
-        if not arrivals or len(self._queue):
-            return False
-        rows = arrivals[0].rows
-        if len(arrivals) > 1:
-            rows = sum(request.rows for request in arrivals)
-            if rows > self.plan.batching.max_rows or any(a.shapes != arrivals[0].shapes for a in arrivals):
-                return False
-        return gate.admits(rows, arrivals[0].enqueued_ns)
-
-    def _run_inline(self, arrivals: Sequence[QueuedRequest], gate: InlineGate) -> Sequence[Execution]:
-        running = Running(arrivals, len(arrivals))
-        for request in arrivals:
-            request.running = running
-        executions = execute(self._session, running)
-        times = executions[0].times
-        gate.observe(executions[0].rows, times.end_ns - times.start_ns, times.end_ns)
-        return executions
+        if not arrivals:
+            return
+        if self._inline is not None and not len(self._queue) and self._inline.takes(arrivals):
+            self._answer(self._inline.run(arrivals))
+            return
+        for refusal in self._queue.put(arrivals):
+            self._refuse(refusal.request, refusal.error)
 
     # -- time --------------------------------------------------------------------------------------------------
 
@@ -364,31 +240,13 @@ class Scheduler:
     def _refuse(self, request: QueuedRequest, error: OrtolanError) -> None:
         """Tell the client at once that there will be no answer, even where answers keep their order."""
         self._lose_place(request)
-        _hand_over(request, error)
+        hand_over(request.answer_to, error)
 
     def _complete(self, request: QueuedRequest, answer: Answer | OrtolanError) -> None:
         if self._ordered is None:
-            _hand_over(request, answer)
+            hand_over(request.answer_to, answer)
         else:
-            self._ordered.complete(request, lambda: _hand_over(request, answer))
-
-    # -- counting ----------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _counting_failures(self, start_ns: int) -> Iterator[None]:
-        """Count what leaves the block by an error, as one request that began at ``start_ns``."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            self.statistics.count_failure(time.monotonic_ns() - start_ns, FailureReason.CANCELED)
-            raise
-        except OrtolanError as error:
-            self.statistics.count_failure(time.monotonic_ns() - start_ns, _reason_of(error))
-            raise
-
-    def _count_success(self, rows: int, start_ns: int, answer: Answer) -> None:
-        self.statistics.count_success(rows, answer.queue_ns, answer.times)
-        self.statistics.count_answer(time.monotonic_ns() - start_ns, int(time.time() * 1000))
+            self._ordered.complete(request, lambda: hand_over(request.answer_to, answer))
 
     def _count_execution(self, execution: Execution) -> None:
         if isinstance(execution.answers[0], OrtolanError):
@@ -414,7 +272,7 @@ class Scheduler:
 
     def _close(self) -> None:
         self._admit_arrivals()
-        self._inline_gate = None
+        self._inline = None
         self._queue.close()
 
     def _refuse_if_closing(self) -> None:
@@ -432,43 +290,5 @@ class Scheduler:
         return all(ended)
 
 
-def _size_bytes(array: Array) -> int:
-    """What the tensor holds; BYTES elements are objects, whose array has only their addresses."""
-    if not array.dtype.hasobject:
-        return array.nbytes
-    return sum(map(len, array.reshape(-1).tolist()))
-
-
-def _hand_over(request: QueuedRequest, answer: Answer | OrtolanError) -> None:
-    """Complete the future that the request's coroutine waits for, unless that has gone."""
-    future: asyncio.Future[Answer] = request.answer_to
-    if future.done():
-        return
-    if isinstance(answer, OrtolanError):
-        if isinstance(answer, Internal) and answer.__cause__ is not None:
-            _log.error("a request failed inside the model", exc_info=answer.__cause__)
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
-
-
 def _nothing() -> None:
     """What is released for a request that has lost its place."""
-
-
-def _reason_of(error: OrtolanError) -> FailureReason:
-    if isinstance(error, (QueueFull, RequestTimeout, DeadlineExceeded)):
-        return FailureReason.REJECTED
-    if isinstance(error, Cancelled):
-        return FailureReason.CANCELED
-    return FailureReason.OTHER if isinstance(error, Unavailable) else FailureReason.BACKEND
-
-
-def _check_kept_rows(names: Sequence[str], outputs: Sequence[Array], rows: int) -> None:
-    """Raises Internal where the outputs of a part of ``rows`` rows have others, so that it is no part of an answer."""
-    for name, output in zip(names, outputs, strict=True):
-        if output.shape[:1] != (rows,):
-            raise Internal(
-                f"output '{name}' has shape {list(output.shape)} for a part of {rows} rows: it does not keep the batch "
-                "dimension, so requests to this model cannot be split. Send fewer rows at a time."
-            )

@@ -1,0 +1,164 @@
+"""What is known of each model and of its versions: states, reasons, what serves. Plain records without effects."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ortolan.core.model_version import ModelVersion
+from ortolan.core.reconciler import Fingerprint, PresentVersion
+from ortolan.core.version_state import VersionState, advanced
+from ortolan.errors import InvalidArgument, NotFound, Unavailable
+from ortolan.repository.model_config import ModelConfig
+from ortolan.repository.model_directory import ModelEntry, VersionEntry, is_version_name
+
+UNLOADED = "unloaded"
+_LONGEST_VERSION = 20
+
+
+@dataclass(slots=True)
+class VersionRecord:
+    """What is known of one version of a model."""
+
+    state: VersionState = VersionState.UNKNOWN
+    reason: str = ""
+    fingerprint: Fingerprint = None
+    failed_fingerprint: Fingerprint = None
+    serving: ModelVersion | None = None
+
+    def advance(self, to: VersionState, reason: str = "") -> None:
+        self.state = advanced(self.state, to)
+        self.reason = reason
+
+    @property
+    def is_amiss(self) -> bool:
+        """Whether it should be ready and is not."""
+        return self.serving is None and self.reason != UNLOADED and self.state is not VersionState.UNLOADING
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version that is to be loaded, as it is on disk."""
+
+    entry: ModelEntry
+    config: ModelConfig
+    version: VersionEntry
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The version's own files and those that all versions share; what other versions have does not count."""
+        own = str(self.version.number)
+        files = tuple(fact for fact in self.entry.fingerprint if _version_of(fact[0]) in ("", own))
+        return (self.version, files)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository index."""
+
+    name: str
+    version: str = ""
+    state: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Model:
+    """One model that was loaded, or was to be."""
+
+    name: str
+    versions: dict[int, VersionRecord] = field(default_factory=dict)
+    problem: str = ""
+    """Why nothing of it can be served: an unreadable configuration, no version."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    newest: ModelVersion | None = None
+    """The ready version with the highest number: the one that a request without a version gets."""
+
+    def find(self, version: str) -> ModelVersion:
+        """The ready version ``version``, or the newest one for "".
+
+        Raises NotFound for versions that are not there and Unavailable for those that are not ready.
+        """
+        if not version:
+            if self.newest is None:
+                raise NotFound(f"Request for unknown model: '{self.name}' has no available versions")
+            return self.newest
+        record = self.versions.get(_version_number(version))
+        if record is None:
+            raise NotFound(f"Request for unknown model: '{self.name}' version {version} is not found")
+        if record.serving is None:
+            raise Unavailable(f"Request for unknown model: '{self.name}' version {version} is not at ready state")
+        return record.serving
+
+    def serving(self) -> list[ModelVersion]:
+        """The versions that are ready, by number."""
+        return [record.serving for _, record in sorted(self.versions.items()) if record.serving is not None]
+
+    def refresh_newest(self) -> None:
+        ready = self.serving()
+        self.newest = ready[-1] if ready else None
+
+    def present(self) -> dict[int, PresentVersion]:
+        """The versions as the reconciler sees them."""
+        return {
+            number: PresentVersion(record.state, record.fingerprint, record.failed_fingerprint)
+            for number, record in self.versions.items()
+        }
+
+    @property
+    def is_amiss(self) -> bool:
+        """Whether something of it should be ready and is not."""
+        # What cannot be read now does not take away what was read before.
+        without_anything = bool(self.problem) and self.newest is None
+        return without_anything or any(record.is_amiss for record in self.versions.values())
+
+    @property
+    def failures(self) -> list[str]:
+        """The reason of each version that is not as it should be."""
+        found = [self.problem] if self.problem else []
+        for number, record in sorted(self.versions.items()):
+            if record.state is VersionState.UNAVAILABLE and record.reason != UNLOADED:
+                found.append(f"version {number} is at UNAVAILABLE state: {record.reason}")
+            elif record.state is VersionState.READY and record.reason:
+                found.append(f"version {number} serves what it served before: {record.reason}")
+        return found
+
+    def index(self) -> list[IndexEntry]:
+        """Its lines of the repository index: one for each version, or one for itself if it has none."""
+        if self.versions:
+            return [
+                IndexEntry(self.name, str(number), record.state.value, self._reason(record))
+                for number, record in sorted(self.versions.items())
+            ]
+        if self.problem:
+            return [IndexEntry(self.name, "", VersionState.UNAVAILABLE.value, self.problem)]
+        return [IndexEntry(self.name)]
+
+    def _reason(self, record: VersionRecord) -> str:
+        """Why the version is as it is; one that serves although its model cannot be read any more says that."""
+        return record.reason or (self.problem if record.state is VersionState.READY else "")
+
+    def forgive(self, wanted: Mapping[int, Fingerprint]) -> None:
+        """Let go of the complaints about versions that nobody wants, and about newer files that are gone again."""
+        for number, record in self.versions.items():
+            if record.state is VersionState.UNAVAILABLE and number not in wanted:
+                record.reason, record.failed_fingerprint = UNLOADED, None
+            elif record.state is VersionState.READY and wanted.get(number) == record.fingerprint:
+                record.reason, record.failed_fingerprint = "", None
+
+    def forget_failures(self) -> None:
+        """Let what failed to load be tried again."""
+        for record in self.versions.values():
+            record.failed_fingerprint = None
+
+
+def _version_number(version: str) -> int:
+    # int() alone takes signs, spaces, underscores and the digits of other scripts as well.
+    if not (version.isascii() and version.isdecimal() and len(version) <= _LONGEST_VERSION):
+        raise InvalidArgument(f"a model version is a whole number, got '{version[:32]}'")
+    return int(version)
+
+
+def _version_of(path: str) -> str:
+    """The version whose directory holds ``path``; "" for a file that belongs to all."""
+    first, _, rest = path.partition("/")
+    return first if rest and is_version_name(first) else ""

@@ -1,0 +1,41 @@
+"""Versions that have been replaced or unloaded: each answers what it holds, then its threads end."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from ortolan.core.model_version import ModelVersion
+
+_JOIN_S = 10.0
+
+
+def _nothing() -> None:
+    """What happens after a version that nobody asks about any more."""
+
+
+class Retirement:
+    """The versions on their way out. Lives on the event loop."""
+
+    def __init__(self) -> None:
+        self._versions: set[ModelVersion] = set()
+        self._ends: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[ModelVersion]:
+        return iter(tuple(self._versions))
+
+    def retire(self, version: ModelVersion, then: Callable[[], None] = _nothing) -> None:
+        """Let ``version`` answer what it holds, then let go of it and call ``then``."""
+        self._versions.add(version)
+        task = asyncio.get_running_loop().create_task(self._end(version, then))
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+
+    async def _end(self, version: ModelVersion, then: Callable[[], None]) -> None:
+        version.refuse_new()
+        await version.drained()
+        await asyncio.to_thread(version.join, _JOIN_S)
+        self._versions.discard(version)
+        then()
+
+    async def completed(self) -> None:
+        """Return once every version that retires now is gone."""
+        await asyncio.gather(*self._ends)

@@ -1,0 +1,24 @@
+"""How one version is to be scheduled; made at load out of its configuration and what was measured."""
+
+from dataclasses import dataclass
+
+from ortolan.execution.batch_policy import Batching
+from ortolan.execution.cost_curve import CurveBook
+from ortolan.execution.inline_gate import InlineGate
+from ortolan.execution.waiting_line import LinePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingPlan:
+    """What a scheduler is built from, besides the sessions of its instances."""
+
+    batching: Batching
+    line: LinePolicy
+    preserve_ordering: bool = False
+    curves: CurveBook | None = None
+    inline_gate: InlineGate | None = None
+    """Lets batches run on the event loop; None where none may."""
+    part_rows: int = 1
+    """The rows of the parts of a request that is larger than a batch may be."""
+    max_execution_s: float = 0.0
+    """When a run is taken for hung; 0 for never."""
