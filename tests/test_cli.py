@@ -50,8 +50,6 @@ def repository(tmp_path: Path) -> Path:
         (["serve", NOWHERE, "--http-port=x"], "--http-port (ORTOLAN_HTTP_PORT): "),
         (["serve", NOWHERE, "--strict-readiness", "x"], "--strict-readiness (ORTOLAN_STRICT_READINESS): "),
         (["serve", NOWHERE, "--load-model=a"], "--load-model needs --model-control-mode=explicit"),
-        (["serve", NOWHERE, "--http-restricted-api=health:k=v"], "--http-restricted-api is not supported"),
-        (["serve", NOWHERE, "--grpc-restricted-protocol", "health:k=v"], "--grpc-restricted-protocol is not supported"),
         (["serve", NOWHERE, "--grpc-use-ssl=true"], "--grpc-use-ssl is not supported"),
         (["serve", NOWHERE, "--grpc-use-ssl"], "--grpc-use-ssl is not supported"),
         (["serve", NOWHERE, "--backend-config=default-max-batch-size=x"], "--default-max-batch-size (ORTOLAN_"),

@@ -27,14 +27,10 @@ _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _WITHOUT_EFFECT = (
     "--backend-directory --repoagent-directory --cache-directory --pinned-memory-pool-byte-size "
     "--cuda-memory-pool-byte-size --buffer-manager-thread-count --min-supported-compute-capability "
-    "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai --allow-client-shm "
+    "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai "
     "--model-namespacing --model-load-retry-count --model-load-gpu-limit --host-policy "
-    "--http-thread-count --reuse-http-port --http-header-forward-pattern "
+    "--http-thread-count --reuse-http-port "
     "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-grpc-port "
-    "--grpc-header-forward-pattern --grpc-infer-response-compression-level "
-    "--grpc-keepalive-time --grpc-keepalive-timeout --grpc-keepalive-permit-without-calls "
-    "--grpc-http2-max-pings-without-data --grpc-http2-min-recv-ping-interval-without-data "
-    "--grpc-http2-max-ping-strikes --grpc-max-connection-age --grpc-max-connection-age-grace "
     "--metrics-config --metrics-interval-ms --allow-gpu-metrics --allow-cpu-metrics "
     "--cache-config --response-cache-byte-size --rate-limit --rate-limit-resource "
     "--log-info --log-warning --log-error --log-file "
@@ -42,10 +38,7 @@ _WITHOUT_EFFECT = (
 )
 
 # Those that guard access or encrypt: whoever sets one relies on it, so a server without it must not start.
-_GUARDS = (
-    "--http-restricted-api --grpc-restricted-protocol --grpc-use-ssl --grpc-use-ssl-mutual --grpc-server-cert "
-    "--grpc-server-key --grpc-root-cert".split()
-)
+_GUARDS = "--grpc-use-ssl --grpc-use-ssl-mutual --grpc-server-cert --grpc-server-key --grpc-root-cert".split()
 _FALSE = ("false", "off", "no", "0")
 
 _ALIASES = {"model_repository": ["--model-store"], "disable_auto_complete_config": ["--strict-model-config"]}
@@ -88,14 +81,14 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
 def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
     """One flag for each setting; the values stay text, for Settings to check."""
-    from ortolan.settings import ENVIRONMENT_PREFIX, Settings, flag_of
+    from ortolan.settings import ENVIRONMENT_PREFIX, Settings, flag_of, is_list
 
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="a model repository, a model's directory, a .onnx file"
     )
     flags: list[str] = []
     for name, field in Settings.model_fields.items():
-        several = name in ("model_repository", "load_model")
+        several = is_list(name)
         names = [flag_of(name), *_ALIASES.get(name, ())]
         default = ",".join(map(str, field.default)) if several else field.default
         parser.add_argument(

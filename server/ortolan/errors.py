@@ -1,4 +1,4 @@
-"""Everything that can go wrong with a request, by kind: Triton's eight kinds and nothing else.
+"""Everything that can go wrong with a request, by kind: Triton's eight kinds and its refusal of restricted routes.
 
     OrtolanError
     ├── InvalidArgument      the client sent something this model cannot take
@@ -9,6 +9,8 @@
     │   ├── RequestTimeout   its time ran out while it waited
     │   └── DeadlineExceeded its client's deadline cannot be met, or has passed
     ├── Unsupported          the protocol allows it, this server does not do it
+    │   └── UnsupportedEncoding  a compression that no one here can undo
+    ├── Restricted           the operator keeps this for those who know a header
     ├── Cancelled            the client gave up
     ├── Unknown              a failure without a better name
     └── Internal             a fault of ours or of the model
@@ -60,6 +62,14 @@ class DeadlineExceeded(Unavailable):
 
 class Unsupported(OrtolanError):
     """The protocol knows this, the server does not do it."""
+
+
+class UnsupportedEncoding(Unsupported):
+    """The request's body is compressed in a way that this server does not know."""
+
+
+class Restricted(OrtolanError):
+    """The operator restricted what the request asks for, and the request lacks the header that would open it."""
 
 
 class Cancelled(OrtolanError):

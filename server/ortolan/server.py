@@ -23,6 +23,7 @@ from ortolan.execution.calibration_cache import CalibrationCache
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import take_inventory
 from ortolan.execution.request_queue import QueueLimits
+from ortolan.frontend_options import grpc_options, rest_options
 from ortolan.frontends.grpc.server import GrpcServer
 from ortolan.frontends.listening import listening_socket
 from ortolan.frontends.metrics import metrics_app
@@ -122,12 +123,12 @@ class Server:
         s = self.settings
         http = metrics = grpc = None
         if s.allow_http:
-            app = RestApp(self.core, s.http_max_input_size)
+            app = RestApp(self.core, rest_options(s))
             http = HttpServer(app, s.http_address, s.http_port, "--http-port", s.exit_timeout_secs)
         if s.allow_metrics:
             metrics = HttpServer(metrics_app(self.core), s.metrics_host, s.metrics_port, "--metrics-port", 1)
         if s.allow_grpc:
-            grpc = GrpcServer(self.core, s.grpc_address, s.grpc_port, s.http_max_input_size, s.server_timing)
+            grpc = GrpcServer(self.core, s.grpc_address, s.grpc_port, grpc_options(s))
         return Listeners(http, metrics, grpc)
 
     def _watch_signals(self) -> None:

@@ -9,7 +9,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -19,6 +19,8 @@ ENVIRONMENT_PREFIX = "ORTOLAN_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Milliseconds = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Settings(BaseModel):
@@ -90,9 +92,55 @@ class Settings(BaseModel):
     http_max_input_size: Annotated[int, Field(ge=1)] = Field(
         64 << 20, description="The largest request in bytes, over HTTP and gRPC."
     )
+    http_header_forward_pattern: str = Field(
+        "", description="HTTP headers whose name contains a match of this expression become request parameters."
+    )
+    http_restricted_api: tuple[str, ...] = Field(
+        (),
+        description="CATEGORY[,CATEGORY...]:HEADER=VALUE: routes that only answer requests with that header. "
+        "May be given several times.",
+    )
     allow_grpc: bool = Field(True, description="Listen for gRPC.")
     grpc_address: str = Field("127.0.0.1", description="The address to listen on for gRPC.")
     grpc_port: Port = Field(8001, description="The port to listen on for gRPC; 0 picks a free one.")
+    grpc_header_forward_pattern: str = Field(
+        "", description="gRPC metadata whose name contains a match of this expression becomes request parameters."
+    )
+    grpc_restricted_protocol: tuple[str, ...] = Field(
+        (),
+        description="CATEGORY[,CATEGORY...]:KEY=VALUE: methods that only answer calls with the metadata "
+        "triton-grpc-protocol-KEY. May be given several times.",
+    )
+    grpc_infer_response_compression_level: Literal["none", "low", "medium", "high"] = Field(
+        "none", description="How far inference responses are compressed over gRPC."
+    )
+    grpc_keepalive_time: Milliseconds = Field(
+        7_200_000, description="Milliseconds without traffic after which the server pings a gRPC client."
+    )
+    grpc_keepalive_timeout: Milliseconds = Field(
+        20_000, description="Milliseconds that a pinged gRPC client has to answer."
+    )
+    grpc_keepalive_permit_without_calls: bool = Field(
+        False, description="Whether gRPC keep-alive pings are sent and taken while no call is under way."
+    )
+    grpc_http2_max_pings_without_data: Count = Field(
+        2, description="Pings that the server may send over gRPC without sending data; 0: any number."
+    )
+    grpc_http2_min_recv_ping_interval_without_data: Milliseconds = Field(
+        300_000, description="Milliseconds that a gRPC client must leave between pings while it sends no data."
+    )
+    grpc_http2_max_ping_strikes: Count = Field(
+        2, description="Pings beyond that which a gRPC client may send before its connection is closed; 0: any number."
+    )
+    grpc_max_connection_age: Milliseconds = Field(
+        0, description="Milliseconds after which a gRPC connection is asked to close; 0: never."
+    )
+    grpc_max_connection_age_grace: Milliseconds = Field(
+        0, description="Milliseconds that calls may take after that; 0: as long as they need."
+    )
+    allow_client_shm: bool = Field(
+        False, description="Let clients register shared memory, and send and receive tensors in it."
+    )
     allow_metrics: bool = Field(True, description="Listen for Prometheus.")
     metrics_address: str = Field(
         "", description="The address to listen on for Prometheus; the HTTP address if not given."
@@ -106,9 +154,13 @@ class Settings(BaseModel):
     @classmethod
     def _several(cls, value: object) -> object:
         """One text, as the environment has it, stands for a list parted by commas. Blank parts are none."""
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
-        return [part for part in value if str(part).strip()] if isinstance(value, list) else value
+        return _parts(value, ",")
+
+    @field_validator("http_restricted_api", "grpc_restricted_protocol", mode="before")
+    @classmethod
+    def _several_with_commas(cls, value: object) -> object:
+        """As above, but parted by semicolons, because each part may have commas of its own."""
+        return _parts(value, ";")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -137,6 +189,17 @@ class Settings(BaseModel):
     @property
     def metrics_host(self) -> str:
         return self.metrics_address or self.http_address
+
+
+def _parts(value: object, separator: str) -> object:
+    if isinstance(value, str):
+        value = value.split(separator)
+    return [part.strip() for part in map(str, value) if part.strip()] if isinstance(value, list) else value
+
+
+def is_list(field: str) -> bool:
+    """Whether the setting may be given several times."""
+    return get_origin(Settings.model_fields[field].annotation) is tuple
 
 
 def flag_of(field: str) -> str:

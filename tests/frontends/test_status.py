@@ -13,6 +13,8 @@ KINDS = [
     (errors.RequestTimeout, 503, "UNAVAILABLE"),
     (errors.DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
     (errors.Unsupported, 501, "UNIMPLEMENTED"),
+    (errors.UnsupportedEncoding, 415, "UNIMPLEMENTED"),
+    (errors.Restricted, 403, "UNAVAILABLE"),
     (errors.Cancelled, 400, "CANCELLED"),
     (errors.Unknown, 400, "UNKNOWN"),
     (errors.Internal, 500, "INTERNAL"),

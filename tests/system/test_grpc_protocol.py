@@ -111,7 +111,7 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(channel: grpc.Channel
 
 @pytest.mark.parametrize(
     "method",
-    [f"{SERVICE}/Nope", f"{SERVICE}/ModelStreamInfer", "inference.Other/ModelInfer", "grpc.health.v1.Health/No"],
+    [f"{SERVICE}/Nope", "inference.Other/ModelInfer", "grpc.health.v1.Health/No"],
 )
 def test_methods_that_are_not_there_are_unimplemented(channel: grpc.Channel, method: str) -> None:
     assert refusal(channel, method, b"")[0] is grpc.StatusCode.UNIMPLEMENTED

@@ -19,7 +19,8 @@ def deadline_of_header(text: str | None) -> int:
     if text is None:
         return 0
     # Not all that float() reads: it takes "1_0", "nan" and other scripts' digits for numbers.
-    seconds = float(text) if _DECIMAL.fullmatch(text.strip()) else 0.0
+    digits = text.strip()
+    seconds = float(digits) if _DECIMAL.fullmatch(digits) else 0.0
     if seconds <= 0:
         raise InvalidArgument(f"X-Request-Timeout must be a number of seconds above 0, got {text[:32]!r}")
     return deadline_after(seconds)

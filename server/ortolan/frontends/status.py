@@ -10,9 +10,11 @@ from ortolan.errors import (
     InvalidArgument,
     NotFound,
     OrtolanError,
+    Restricted,
     Unavailable,
     Unknown,
     Unsupported,
+    UnsupportedEncoding,
 )
 
 # Triton's map (http_server.cc, grpc_utils.cc); kinds below these inherit.
@@ -24,6 +26,9 @@ _KINDS: dict[type[OrtolanError], tuple[int, grpc.StatusCode]] = {
     DeadlineExceeded: (504, grpc.StatusCode.DEADLINE_EXCEEDED),
     Unavailable: (503, grpc.StatusCode.UNAVAILABLE),
     Unsupported: (501, grpc.StatusCode.UNIMPLEMENTED),
+    # Triton answers 501, which says that the server lacks something; what is wrong here is the request.
+    UnsupportedEncoding: (415, grpc.StatusCode.UNIMPLEMENTED),
+    Restricted: (403, grpc.StatusCode.UNAVAILABLE),
     Cancelled: (400, grpc.StatusCode.CANCELLED),
     Unknown: (400, grpc.StatusCode.UNKNOWN),
     Internal: (500, grpc.StatusCode.INTERNAL),

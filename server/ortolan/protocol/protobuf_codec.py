@@ -29,6 +29,9 @@ MAX_MESSAGE_BYTES = 2**31 - 1
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
 """The one reserved parameter that clients may send; perf_analyzer sends it with every request."""
 
+FINAL_RESPONSE = "triton_final_response"
+"""The parameter of a stream's response that says whether it is the last for its request."""
+
 
 def decode_request(data: bytes) -> InferenceRequest:
     """The request that a serialized ModelInferRequest asks for. Its tensors may be read-only views of ``data``.
@@ -65,6 +68,7 @@ def encode_stream_error(message: str, request_id: str) -> bytes:
     """A serialized ModelStreamInferResponse that says why the request called ``request_id`` failed."""
     answer = ModelStreamInferResponse(error_message=message)
     answer.infer_response.id = request_id
+    answer.infer_response.parameters[FINAL_RESPONSE].bool_param = True
     encoded: bytes = answer.SerializeToString()
     return encoded
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import NotFound
-from ortolan.frontends.grpc.service import Call
+from ortolan.frontends.grpc.call import Call
 from ortolan.protocol import protobuf_messages as messages
 
 _SERVICES = ("", messages.INFERENCE_SERVICE, messages.HEALTH_SERVICE)

@@ -4,29 +4,18 @@ They know nothing of the transport below them, so that it can be changed.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
 from typing import Any
 
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.model_version import ModelVersion
 from ortolan.errors import NotFound, Unsupported
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
+from ortolan.frontends.grpc.call import Call, Method
 from ortolan.frontends.server_timing import server_timing
 from ortolan.protocol import protobuf_codec
 from ortolan.protocol import protobuf_messages as messages
 from ortolan.repository import config_rendering
-
-
-@dataclass(slots=True)
-class Call:
-    """What a method may know of its call beside the request: until when it is wanted, and what follows the answer."""
-
-    deadline_ns: int = 0
-    trailers: list[tuple[str, str]] = field(default_factory=list)
-
-
-Method = Callable[[bytes, Call], Awaitable[bytes]]
 
 
 class InferenceService:
@@ -54,9 +43,7 @@ class InferenceService:
         }
 
     async def model_infer(self, data: bytes, call: Call) -> bytes:
-        request = protobuf_codec.decode_request(data)
-        if call.deadline_ns:
-            request = replace(request, deadline_ns=call.deadline_ns)
+        request = call.on_request(protobuf_codec.decode_request(data))
         response = await self._core.infer(request)
         if not self._timing or response.timing is None:
             return protobuf_codec.encode_response(response)

@@ -12,10 +12,14 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ortolan.core.inference_core import InferenceCore
-from ortolan.errors import OrtolanError, Unavailable
+from ortolan.errors import OrtolanError, Restricted, Unavailable, UnsupportedEncoding
 from ortolan.frontends import status
 from ortolan.frontends.rest import documentation, health, models, repository
+from ortolan.frontends.rest.categories import category_of
+from ortolan.frontends.rest.compression import ENCODINGS
 from ortolan.frontends.rest.inference import InferenceEndpoint, inference_path
+from ortolan.frontends.rest.inference_exchange import InferenceExchange, RestOptions
+from ortolan.frontends.rest.request_body import header
 
 _log = logging.getLogger(__name__)
 _PHRASES = {404: "Not Found", 405: "Method Not Allowed"}
@@ -28,12 +32,18 @@ class RestApp(FastAPI):
     Inference goes straight to its endpoint: FastAPI's middleware and routing would cost it 40 us for nothing.
     """
 
-    def __init__(self, core: InferenceCore, max_body_bytes: int) -> None:
+    def __init__(self, core: InferenceCore, options: RestOptions) -> None:
         super().__init__(title="Ortolan", docs_url=None, redoc_url=None, redirect_slashes=False)
         self._core = core
-        self._inference = InferenceEndpoint(core, max_body_bytes)
+        self._restrictions = options.restrictions
+        exchange = InferenceExchange(core, options)
+        self._inference = InferenceEndpoint(core, exchange)
         self.router.routes.extend(documentation.routes())
-        for router in (health.router(core), models.router(core), repository.router(core, max_body_bytes)):
+        for router in (
+            health.router(core),
+            models.router(core),
+            repository.router(core, options.max_body_bytes),
+        ):
             self.include_router(router)
         self.add_exception_handler(OrtolanError, _report)
         self.add_exception_handler(HTTPException, _report_http)
@@ -42,6 +52,9 @@ class RestApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._core.draining:
             send = _closing(send)
+        if self._restrictions and (refusal := self._refusal(scope)):
+            await _error_answer(refusal)(scope, receive, send)
+            return
         target = inference_path(scope)
         if target is None:
             await self._route(scope, receive, send)
@@ -49,6 +62,16 @@ class RestApp(FastAPI):
             await _answer(405, "Method Not Allowed", {"allow": "POST"})(scope, receive, send)
         else:
             await self._infer(*target, scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Restricted | None:
+        """Why the operator's restrictions keep this request out, where they do."""
+        category = category_of(scope["path"])
+        try:
+            if category:
+                self._restrictions.check(category, lambda name: header(scope, name.encode("latin-1", "replace")))
+        except Restricted as error:
+            return error
+        return None
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -99,7 +122,11 @@ def _answer(status_code: int, message: str, headers: dict[str, str] | None = Non
 
 
 def _error_answer(error: OrtolanError) -> Response:
-    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
+    headers = None
+    if isinstance(error, Unavailable):
+        headers = {"retry-after": str(error.retry_after_s)}
+    elif isinstance(error, UnsupportedEncoding):
+        headers = {"accept-encoding": ", ".join(ENCODINGS)}
     return _answer(status.http_status(error), error.message, headers)
 
 

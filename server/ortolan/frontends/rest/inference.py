@@ -2,16 +2,12 @@
 
 import re
 import time
-from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
 from ortolan.core.inference_core import InferenceCore
-from ortolan.errors import InvalidArgument
-from ortolan.frontends.deadlines import deadline_of_header
-from ortolan.frontends.rest.disconnect import cancelled_on_disconnect
-from ortolan.frontends.rest.request_body import header, read_body
-from ortolan.frontends.server_timing import server_timing
+from ortolan.frontends.rest.inference_exchange import Headers, InferenceExchange
+from ortolan.frontends.rest.request_body import header
 from ortolan.inference.request import InferenceRequest
 from ortolan.protocol import json_codec
 
@@ -29,27 +25,21 @@ def inference_path(scope: Scope) -> tuple[str, str] | None:
 class InferenceEndpoint:
     """Reads, decodes, asks the core, encodes and sends; errors rise to the application's error report."""
 
-    def __init__(self, core: InferenceCore, max_body_bytes: int) -> None:
+    def __init__(self, core: InferenceCore, exchange: InferenceExchange) -> None:
         self._core = core
-        self._max_body_bytes = max_body_bytes
+        self._exchange = exchange
 
     async def answer(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing is sent before the whole answer is there."""
-        encoding = header(scope, b"content-encoding")
-        if encoding not in (None, "identity"):
-            raise InvalidArgument(f"Content-Encoding '{encoding[:32]}' is not supported; send the body uncompressed")
-        deadline_ns = deadline_of_header(header(scope, b"x-request-timeout"))
-        body = await read_body(scope, receive, self._max_body_bytes)
+        body = await self._exchange.body(scope, receive)
         request = self._decode(name, version, header(scope, b"inference-header-content-length"), body)
-        if deadline_ns:
-            request = replace(request, deadline_ns=deadline_ns)
-        with cancelled_on_disconnect(receive):
-            response = await self._core.infer(request)
+        response = await self._exchange.infer(request, scope, receive)
         start_ns = time.monotonic_ns()
         encoded = json_codec.encode_response(response, request)
-        timing = server_timing(response.timing, time.monotonic_ns() - start_ns) if response.timing else ""
-        await send(_start(encoded.header_length, len(encoded.body), timing))
-        await send({"type": "http.response.body", "body": encoded.body})
+        content_type, extra = _form(encoded.header_length)
+        headers, sent = await self._exchange.finished(encoded.body, content_type, scope, response, start_ns, extra)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": sent})
 
     def _decode(self, name: str, version: str, header_length: str | None, body: bytes) -> InferenceRequest:
         if json_codec.is_raw_request(header_length):
@@ -57,11 +47,8 @@ class InferenceEndpoint:
         return json_codec.decode_request(name, version, body, header_length)
 
 
-def _start(header_length: int | None, size: int, timing: str) -> dict[str, object]:
-    headers = [(b"content-length", b"%d" % size), (b"server-timing", timing.encode())]
+def _form(header_length: int | None) -> tuple[str, Headers]:
+    """The content type of an answer, and the header that says where its JSON ends."""
     if header_length is None:
-        headers.append((b"content-type", b"application/json"))
-    else:
-        headers.append((b"content-type", b"application/octet-stream"))
-        headers.append((b"inference-header-content-length", b"%d" % header_length))
-    return {"type": "http.response.start", "status": 200, "headers": headers}
+        return "application/json", []
+    return "application/octet-stream", [(b"inference-header-content-length", b"%d" % header_length)]

@@ -1,0 +1,37 @@
+"""What the frontends need of the settings, in their own words."""
+
+from ortolan.frontends.grpc.options import GrpcOptions, KeepAlive
+from ortolan.frontends.header_forwarding import HeaderForwarding
+from ortolan.frontends.rest.inference_exchange import RestOptions
+from ortolan.frontends.restriction import grpc_restrictions, http_restrictions
+from ortolan.settings import Settings
+
+
+def rest_options(settings: Settings) -> RestOptions:
+    """Raises StartupError for restrictions or patterns that are not of their form."""
+    return RestOptions(
+        max_body_bytes=settings.http_max_input_size,
+        restrictions=http_restrictions(settings.http_restricted_api),
+        forwarding=HeaderForwarding(settings.http_header_forward_pattern, "--http-header-forward-pattern"),
+    )
+
+
+def grpc_options(settings: Settings) -> GrpcOptions:
+    """Raises as ``rest_options`` does."""
+    return GrpcOptions(
+        max_message_bytes=settings.http_max_input_size,
+        timing=settings.server_timing,
+        compression=settings.grpc_infer_response_compression_level,
+        restrictions=grpc_restrictions(settings.grpc_restricted_protocol),
+        forwarding=HeaderForwarding(settings.grpc_header_forward_pattern, "--grpc-header-forward-pattern"),
+        keep_alive=KeepAlive(
+            time_ms=settings.grpc_keepalive_time,
+            timeout_ms=settings.grpc_keepalive_timeout,
+            permit_without_calls=settings.grpc_keepalive_permit_without_calls,
+            max_pings_without_data=settings.grpc_http2_max_pings_without_data,
+            min_recv_ping_interval_ms=settings.grpc_http2_min_recv_ping_interval_without_data,
+            max_ping_strikes=settings.grpc_http2_max_ping_strikes,
+            max_connection_age_ms=settings.grpc_max_connection_age,
+            max_connection_age_grace_ms=settings.grpc_max_connection_age_grace,
+        ),
+    )

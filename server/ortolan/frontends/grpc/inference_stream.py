@@ -1,0 +1,117 @@
+"""``ModelStreamInfer``: many requests on one call, computed beside each other and answered in their order."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from ortolan.core.inference_core import InferenceCore
+from ortolan.errors import InvalidArgument, OrtolanError, Unavailable
+from ortolan.frontends import status
+from ortolan.frontends.grpc.call import Call
+from ortolan.protocol import protobuf_codec
+from ortolan.protocol import protobuf_messages as messages
+
+_log = logging.getLogger(__name__)
+
+# So many requests of one stream may be inside; the next is read off the connection when one has been answered.
+_MOST_INSIDE = 1024
+
+
+class InferenceStreams:
+    """The streams that are open."""
+
+    def __init__(self, core: InferenceCore) -> None:
+        self._core = core
+        self._readers: set[asyncio.Task[None]] = set()
+
+    def end(self) -> None:
+        """Let each stream answer what it has read, and end it then: an idle one would hold a stopping server up."""
+        for reader in self._readers:
+            reader.cancel()
+
+    async def answers(self, requests: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+        """A serialized ModelStreamInferResponse for each of ``requests``.
+
+        What goes wrong with one request is told in its response, and the stream goes on; if the call's metadata
+        say ``triton_grpc_error: true``, it is raised instead and ends the stream. Raises Unavailable when the server
+        stops, after everything that was read has been answered.
+        """
+        stream = _Stream(self._core, call)
+        reader = asyncio.create_task(stream.read(requests))
+        self._readers.add(reader)
+        try:
+            async for answer in stream.answers():
+                yield answer
+            await _ended(reader)
+        finally:
+            self._readers.discard(reader)
+            reader.cancel()
+            await stream.abandon()
+
+
+async def _ended(reader: "asyncio.Task[None]") -> None:
+    """Nothing more is read. Raises why, where it was not the client who ended it."""
+    await asyncio.wait([reader])
+    if reader.cancelled():
+        raise Unavailable("GRPC server is shutting down and has stopped accepting new requests.")
+    reader.result()
+
+
+class _Stream:
+    """One stream: a task for each request, in a queue that keeps their order."""
+
+    def __init__(self, core: InferenceCore, call: Call) -> None:
+        self._core = core
+        self._call = call
+        self._order: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_MOST_INSIDE)
+
+    async def read(self, requests: AsyncIterator[bytes]) -> None:
+        """Start each request as it comes, until the client has sent its last."""
+        try:
+            async for data in requests:
+                await self._room.acquire()
+                self._order.put_nowait(asyncio.create_task(self._answer(data)))
+        finally:
+            self._order.put_nowait(None)
+
+    async def answers(self) -> AsyncIterator[bytes]:
+        """The answers to what was read, in its order, until reading has ended."""
+        while (task := await self._order.get()) is not None:
+            try:
+                yield await task
+            finally:
+                task.cancel()
+                self._room.release()
+
+    async def abandon(self) -> None:
+        """Give up what has not been answered, if anything: the client has gone, or an error ended the stream."""
+        tasks = []
+        while not self._order.empty():
+            if (task := self._order.get_nowait()) is not None:
+                task.cancel()
+                tasks.append(task)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, data: bytes) -> bytes:
+        try:
+            request = self._call.on_request(protobuf_codec.decode_request(data))
+            response = await self._core.infer(request)
+            final = {**response.parameters, protobuf_codec.FINAL_RESPONSE: True}
+            return protobuf_codec.encode_stream_response(replace(response, parameters=final))
+        except OrtolanError as error:
+            if self._call.wants_errors_raised():
+                raise
+            return protobuf_codec.encode_stream_error(error.message, _id_of(data))
+        except Exception:
+            _log.exception("a request of a gRPC stream failed in an unforeseen way")
+            return protobuf_codec.encode_stream_error(status.INTERNAL_MESSAGE, _id_of(data))
+
+
+def _id_of(data: bytes) -> str:
+    """The id of a request that failed; "" where not even that can be read."""
+    try:
+        return str(messages.parse(messages.ModelInferRequest, data).id)
+    except InvalidArgument:
+        return ""

@@ -1,0 +1,98 @@
+"""gzip and deflate, both ways: bodies of requests within a limit, and the encoding that a client likes best."""
+
+import zlib
+
+from ortolan.errors import InvalidArgument, UnsupportedEncoding
+
+ENCODINGS = ("gzip", "deflate")
+
+_AUTODETECT = 32 + zlib.MAX_WBITS
+_CONTAINERS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+# Whoever asks for compression has a slow network or fast cores; level 1 halves JSON as well as higher ones do tensors.
+_LEVEL = 1
+_SMALLEST_BYTES = 1024
+_OVERSIZE = 1
+
+
+def decompressed(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """``body`` without its Content-Encoding; never more than ``limit_bytes`` and a little are held on the way.
+
+    Raises UnsupportedEncoding for another encoding, InvalidArgument for a body that is not what it says or becomes
+    larger than the limit.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in ENCODINGS:
+        raise UnsupportedEncoding(
+            f"Unsupported compression type: Content-Encoding {encoding[:32]!r}; send {', '.join(ENCODINGS)} or identity"
+        )
+    pieces: list[bytes] = []
+    left, size = body, 0
+    # gzip may hold several members, one after the other.
+    while left:
+        decoder = zlib.decompressobj(_AUTODETECT)
+        piece = _decompressed_member(decoder, left, name, limit_bytes + _OVERSIZE - size)
+        size += len(piece)
+        if size > limit_bytes:
+            raise too_large(size, limit_bytes, "decompressed request")
+        pieces.append(piece)
+        left = decoder.unused_data
+    return b"".join(pieces)
+
+
+def _decompressed_member(decoder: "zlib._Decompress", data: bytes, name: str, at_most: int) -> bytes:
+    try:
+        piece = decoder.decompress(data, at_most)
+    except zlib.error:
+        raise InvalidArgument(f"the request's body is not {name} data, as its Content-Encoding says it is") from None
+    if len(piece) < at_most and not decoder.eof:
+        raise InvalidArgument(f"the request's {name} body ends before its compressed data does")
+    return piece
+
+
+def too_large(size: int, limit_bytes: int, what: str) -> InvalidArgument:
+    """The refusal of a body of at least ``size`` bytes: Triton's status, naming limit and flag."""
+    return InvalidArgument(
+        f"{what} of at least {size} bytes exceeds the maximum allowed input size of {limit_bytes} bytes. "
+        "Use --http-max-input-size to increase the limit."
+    )
+
+
+def preferred_encoding(accept: str) -> str | None:
+    """The one of ``ENCODINGS`` that an Accept-Encoding header ranks highest (the first of equals); None for as it is.
+
+    ``*`` stands for gzip. What cannot be read counts as not said.
+    """
+    best, best_weight, identity_weight = None, 0.0, 0.0
+    for part in accept.split(","):
+        name, _, parameters = part.partition(";")
+        name, weight = name.strip().lower(), _weight(parameters)
+        if name == "identity":
+            identity_weight = weight
+        name = "gzip" if name == "*" else name
+        if name in ENCODINGS and weight > best_weight:
+            best, best_weight = name, weight
+    return best if best_weight >= identity_weight else None
+
+
+def _weight(parameters: str) -> float:
+    name, _, value = parameters.partition("=")
+    if name.strip().lower() != "q":
+        return 1.0
+    try:
+        weight = float(value)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= 1 else 0.0
+
+
+def pays(body: bytes) -> bool:
+    """Whether a body is large enough to be sent compressed: below, headers and time outweigh what is saved."""
+    return len(body) >= _SMALLEST_BYTES
+
+
+def compressed(body: bytes, encoding: str) -> bytes:
+    """``body`` in one of ``ENCODINGS``."""
+    encoder = zlib.compressobj(_LEVEL, zlib.DEFLATED, _CONTAINERS[encoding])
+    return encoder.compress(body) + encoder.flush()
