@@ -21,7 +21,7 @@ from ortolan.inference.request import InferenceRequest, InferenceResponse
 Headers = list[tuple[bytes, bytes]]
 
 # What is compressed within a millisecond needs no thread.
-_QUICK_BYTES = 64 << 10
+_QUICK_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
