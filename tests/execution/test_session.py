@@ -155,34 +155,6 @@ def test_bf16_beside_strings_is_refused_at_load() -> None:
         session_of(proto)
 
 
-@pytest.mark.parametrize(("labels", "columns"), [([5, 2, 9], [1, 0, 2]), (["b", "a", "c"], [1, 0, 2]), ([7], [0])])
-def test_a_sequence_of_maps_becomes_rows_and_classes(labels: list[int] | list[str], columns: list[int]) -> None:
-    session = session_of(onnx_models.zip_map(labels))
-    assert session.signature.outputs == (GraphTensor("y", FP32, (-1, -1)),)
-    scores = np.arange(2 * len(labels), dtype=np.float32).reshape(2, len(labels))
-    (output,) = session.run({"x": scores}, ["y"])
-    assert same_bits(output, np.ascontiguousarray(scores[:, columns]))
-
-
-def test_no_maps_are_no_rows() -> None:
-    (output,) = session_of(onnx_models.zip_map([1, 2])).run({"x": np.empty((0, 2), np.float32)}, ["y"])
-    assert output.dtype == FP32.numpy
-    assert len(output) == 0
-
-
-def test_a_sequence_of_tensors_becomes_one_tensor() -> None:
-    session = session_of(onnx_models.sequence())
-    (output,) = session.run({"a": np.zeros((3, 2), np.float32), "b": np.ones((3, 2), np.float32)}, ["y"])
-    assert output.shape == (2, 3, 2)
-    assert output[:, 0, 0].tolist() == [0, 1]
-
-
-def test_a_sequence_of_different_tensors_is_no_tensor() -> None:
-    session = session_of(onnx_models.sequence())
-    with pytest.raises(Internal, match="output 'y' of model 'm' is a sequence whose elements differ in shape"):
-        session.run({"a": np.zeros((3, 2), np.float32), "b": np.ones((1, 2), np.float32)}, ["y"])
-
-
 def test_an_input_with_a_default_may_be_given_or_left_out() -> None:
     session = session_of(onnx_models.with_default(1))
     assert session.signature.inputs == (

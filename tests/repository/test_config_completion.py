@@ -135,6 +135,60 @@ def test_without_preferred_sizes_the_largest_is_shown(text: str, expected: Dynam
     assert completed(text, BATCHABLE).dynamic_batching == expected
 
 
+ANY_RANK_X, ANY_RANK_Y = GraphTensor("x", FP32, None), GraphTensor("y", FP32, None)
+SEQUENCE_Y = GraphTensor("y", FP32, (-1, 2), batchable=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "signature", "max_batch_size", "x", "y"),
+    [
+        # What such an output has is seen when it comes; a batch dimension is nothing to guess.
+        ("", graph(tensor("x", -1, 4), outputs=(ANY_RANK_Y,)), 0, (-1, 4), (-1,)),
+        (X, graph(ANY_RANK_X, outputs=(ANY_RANK_Y,)), 0, (4,), (-1,)),
+        (X + Y, graph(ANY_RANK_X, outputs=(ANY_RANK_Y,)), 0, (4,), (2,)),
+        (X + Y + "max_batch_size: 8", graph(ANY_RANK_X, outputs=(ANY_RANK_Y,)), 8, (4,), (2,)),
+        (X + "max_batch_size: 8", graph(ANY_RANK_X), 8, (4,), (2,)),
+        (Y + "max_batch_size: 8", graph(tensor("x", -1, 4), outputs=(ANY_RANK_Y,)), 8, (4,), (2,)),
+        # The first size of a sequence is the number of its elements, unless the configuration knows better.
+        ("", graph(tensor("x", -1, 4), outputs=(SEQUENCE_Y,)), 0, (-1, 4), (-1, 2)),
+        (Y + "max_batch_size: 8", graph(tensor("x", -1, 4), outputs=(SEQUENCE_Y,)), 8, (4,), (2,)),
+    ],
+)
+def test_what_the_graph_cannot_know_is_the_configurations(
+    text: str, signature: GraphSignature, max_batch_size: int, x: tuple[int, ...], y: tuple[int, ...]
+) -> None:
+    config = completed(text, signature)
+    assert (config.max_batch_size, config.inputs[0].dims, config.outputs[0].dims) == (max_batch_size, x, y)
+
+
+@pytest.mark.parametrize(
+    ("text", "signature", "words"),
+    [
+        (
+            "",
+            graph(tensor("a", -1), ANY_RANK_X),
+            "leaves the number of dimensions of its input 'x' open, so config.pbtxt must declare its inputs (a, x); "
+            'for this one write input [ { name: "x" data_type: TYPE_FP32 dims: [ -1 ] } ]',
+        ),
+        (
+            "max_batch_size: 8",
+            graph(tensor("x", -1, 4), outputs=(ANY_RANK_Y,)),
+            "does not support batching while non-zero max_batch_size is specified: the model leaves the number of "
+            "dimensions of 'y' open, so declare it",
+        ),
+        (
+            "max_batch_size: 8",
+            graph(tensor("x", -1, 4), outputs=(SEQUENCE_Y,)),
+            "does not support batching while non-zero max_batch_size is specified: 'y' is a sequence or optional",
+        ),
+        (X.replace("FP32", "INT64"), graph(ANY_RANK_X), "expects datatype TYPE_INT64 for input 'x', model provides"),
+        (X + Y.replace("FP32", "FP64"), graph(tensor("x", 4), outputs=(ANY_RANK_Y,)), "for output 'y', model provides"),
+    ],
+)
+def test_what_only_the_configuration_can_know_is_asked_for(text: str, signature: GraphSignature, words: str) -> None:
+    assert words in refusal(text, signature)
+
+
 CPU, GPU = InstanceKind.CPU, InstanceKind.GPU
 
 

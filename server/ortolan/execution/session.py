@@ -1,13 +1,14 @@
 """One ONNX Runtime session; the only module that imports onnxruntime.
 
 It mends what the Python binding gets wrong: ``bytes`` objects and numpy ``S`` arrays are silently turned into other
-text, so BYTES elements go in as ``str`` and come out as ``bytes``; bfloat16 passes only as OrtValue; sequences of maps
-(scikit-learn's ZipMap) are flattened to one tensor of rows × classes.
+text, so BYTES elements go in as ``str`` and come out as ``bytes``; bfloat16 passes only as OrtValue; what is no tensor
+becomes one (``output_forms``); an open rank is told from a scalar (``model_declarations``).
 """
 
 import ctypes
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import onnxruntime as ort
 
 from ortolan.errors import Cancelled, Internal, InvalidArgument, OrtolanError
 from ortolan.execution.devices import Placement, Provider
+from ortolan.execution.model_declarations import NotWalkable, Shape, declared_shapes, map_classes
+from ortolan.execution.output_forms import OutputForm, datatype_of, output_form
 from ortolan.execution.runtime_errors import readable
 from ortolan.execution.session_settings import SessionSettings
-from ortolan.execution.text_elements import bytes_of, texts_of
-from ortolan.inference.datatypes import BF16, BY_ONNX_TYPE, BYTES, FP32, Array, Datatype
+from ortolan.execution.text_elements import texts_of
+from ortolan.inference.datatypes import BF16, BYTES, Array
 from ortolan.repository.graph_signature import GraphSignature, GraphTensor
 
 RUNTIME_VERSION: str = ort.__version__
@@ -34,8 +37,7 @@ _FATAL_ONLY = 4
 _SIGNS_OF_DAMAGE = ("Protobuf parsing failed", "No graph was found")
 _DAMAGED = " The file is damaged, truncated or no ONNX model: copy or export it again."
 _TERMINATED = "terminate flag being set"
-_MAPS = re.compile(r"seq\(map\((?P<key>\w+),tensor\((?P<value>\w+)\)\)\)")
-_SEQUENCE = re.compile(r"seq\((?P<element>tensor\(\w+\))\)")
+_OPTIONAL_TENSOR = re.compile(r"optional\((?P<tensor>tensor\(\w+\))\)")
 
 
 def available_providers() -> tuple[str, ...]:
@@ -84,8 +86,12 @@ class Session:
         self._session = _load(model, model_name, options, placement.providers, folder)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         _check_providers(model_name, placement.providers, self.providers, settings.allow_fallback)
-        self._outputs = {node.name: _OutputForm(model_name, node) for node in self._session.get_outputs()}
-        self.signature = self._read_signature()
+        shapes = _shapes(model, [*self._session.get_inputs(), *self._session.get_outputs()])
+        self._outputs: dict[str, OutputForm] = {
+            node.name: output_form(model_name, node.name, node.type, shapes[node.name])
+            for node in self._session.get_outputs()
+        }
+        self.signature = self._read_signature(model, shapes)
         datatypes = {tensor.name: tensor.datatype for tensor in self.signature.inputs}
         self._text_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BYTES)
         self._bf16_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BF16)
@@ -95,18 +101,21 @@ class Session:
             self._check_bf16_is_by_itself()
         self._run_options = _run_options(settings)
 
-    def _read_signature(self) -> GraphSignature:
-        inputs = [_graph_input(self._model_name, node, False) for node in self._session.get_inputs()]
-        inputs += [_graph_input(self._model_name, node, True) for node in self._session.get_overridable_initializers()]
-        return GraphSignature(tuple(inputs), tuple(form.tensor for form in self._outputs.values()))
+    def _read_signature(self, model: Path | bytes, shapes: Mapping[str, Shape | None]) -> GraphSignature:
+        inputs = [_graph_input(self._model_name, node, shapes[node.name]) for node in self._session.get_inputs()]
+        defaults = self._session.get_overridable_initializers()
+        inputs += [replace(_graph_input(self._model_name, node, _sizes(node)), optional=True) for node in defaults]
+        maps = any("map(" in node.type for node in self._session.get_outputs())
+        labels = _labels(model) if maps else {}
+        return GraphSignature(tuple(inputs), tuple(form.tensor for form in self._outputs.values()), labels)
 
     def _check_bf16_is_by_itself(self) -> None:
-        """What has to run with OrtValues cannot have what does not exist as one: strings, sequences and maps."""
+        """What has to run with OrtValues cannot have what does not exist as one: strings and what is no tensor."""
         texts = self._text_inputs or any(form.datatype is BYTES for form in self._outputs.values())
-        if texts or any(form.maps or form.sequence for form in self._outputs.values()):
+        if texts or not all(form.by_itself for form in self._outputs.values()):
             raise InvalidArgument(
-                f"model '{self._model_name}' has bfloat16 tensors beside strings or sequences, which ONNX Runtime's "
-                "Python binding cannot pass in one run; export it with float32 inputs and outputs"
+                f"model '{self._model_name}' has bfloat16 tensors beside strings or sequences, or in optionals, which "
+                "ONNX Runtime's Python binding cannot pass in one run; export it with float32 inputs and outputs"
             )
 
     def new_run(self) -> "Run":
@@ -134,11 +143,11 @@ class Session:
 
     def _tensor_array(self, name: str, value: Any) -> Array:
         try:
-            return self._outputs[name].tensor_array(value)
+            return self._outputs[name].array(value)
         except (ValueError, KeyError) as error:
             raise Internal(
                 f"output '{name}' of model '{self._model_name}' is a sequence whose elements differ in shape or in "
-                "keys, so that it is no tensor"
+                "keys, so that it is no tensor; pad them to one shape inside the model"
             ) from error
 
     def _run_with_bf16(self, feeds: Mapping[str, Array], output_names: Sequence[str], options: Any) -> list[Any]:
@@ -167,38 +176,6 @@ class Session:
         text = f"model '{self._model_name}' could not run this request: onnx runtime error: {readable(error)}"
         blames_input = type(error).__name__ == "InvalidArgument" or isinstance(error, ValueError)
         return InvalidArgument(text) if blames_input else Internal(text)
-
-
-class _OutputForm:
-    """How one output of the graph becomes one tensor."""
-
-    def __init__(self, model_name: str, node: Any) -> None:
-        self.maps = _MAPS.fullmatch(node.type)
-        self.sequence = None if self.maps else _SEQUENCE.fullmatch(node.type)
-        if self.maps:
-            self.datatype = BY_ONNX_TYPE.get(f"tensor({self.maps['value']})", FP32)
-            shape: tuple[int, ...] = (-1, -1)
-        elif self.sequence:
-            self.datatype = _datatype(model_name, node.name, self.sequence["element"])
-            shape = (-1, -1)
-        else:
-            self.datatype = _datatype(model_name, node.name, node.type)
-            shape = _shape(node)
-        self.tensor = GraphTensor(node.name, self.datatype, shape)
-
-    def tensor_array(self, value: Any) -> Array:
-        if self.maps:
-            return self._rows_of_maps(value)
-        if self.sequence:
-            value = np.stack(value) if value else np.empty((0, 0), self.datatype.numpy)
-        if self.datatype is BYTES:
-            return bytes_of(value)
-        return value if isinstance(value, np.ndarray) else np.asarray(value, self.datatype.numpy)
-
-    def _rows_of_maps(self, rows: Sequence[Mapping[Any, Any]]) -> Array:
-        """One row for each map, one column for each key, keys in ascending order."""
-        keys = sorted(rows[0]) if rows else []
-        return np.array([[row[key] for key in keys] for row in rows], self.datatype.numpy).reshape(len(rows), len(keys))
 
 
 def _session_options(model_name: str, settings: SessionSettings, external_data: Path | None) -> Any:
@@ -267,22 +244,39 @@ def _check_providers(model_name: str, asked: Sequence[Provider], got: Sequence[s
         )
 
 
-def _graph_input(model_name: str, node: Any, optional: bool) -> GraphTensor:
-    return GraphTensor(node.name, _datatype(model_name, node.name, node.type), _shape(node), optional)
+def _shapes(model: Path | bytes, nodes: Sequence[Any]) -> dict[str, Shape | None]:
+    """The shape of each input or output, or of the tensors inside it, -1 where a size is open; None for any rank."""
+    shapes: dict[str, Shape | None] = {node.name: _sizes(node) for node in nodes}
+    if all(shapes.values()):
+        return shapes
+    try:
+        declared = declared_shapes(model)
+    except (NotWalkable, OSError):
+        # Of a format that says no more than the runtime does.
+        return shapes
+    return {name: shape or declared.get(name, ()) for name, shape in shapes.items()}
 
 
-def _datatype(model_name: str, tensor_name: str, onnx_type: str) -> Datatype:
-    datatype = BY_ONNX_TYPE.get(onnx_type)
-    if datatype is None:
-        raise InvalidArgument(
-            f"tensor '{tensor_name}' of model '{model_name}' has type {onnx_type}, which cannot be served; "
-            f"types that can are {', '.join(BY_ONNX_TYPE)}"
-        )
-    return datatype
-
-
-def _shape(node: Any) -> tuple[int, ...]:
+def _sizes(node: Any) -> Shape:
     return tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
+
+
+def _labels(model: Path | bytes) -> Mapping[str, tuple[str, ...]]:
+    try:
+        return map_classes(model)
+    except (NotWalkable, OSError):
+        return {}
+
+
+def _graph_input(model_name: str, node: Any, shape: Shape | None) -> GraphTensor:
+    if optional := _OPTIONAL_TENSOR.fullmatch(node.type):
+        return GraphTensor(node.name, datatype_of(model_name, node.name, node.type, optional["tensor"]), shape, True)
+    if node.type.startswith(("seq(", "map(", "optional(")):
+        raise InvalidArgument(
+            f"input '{node.name}' of model '{model_name}' has type {node.type}, which cannot be served: requests carry "
+            "tensors. Export the model so that it takes tensors, and makes its sequences or maps of them itself."
+        )
+    return GraphTensor(node.name, datatype_of(model_name, node.name, node.type, node.type), shape)
 
 
 def _bits_of(value: Any) -> Array:

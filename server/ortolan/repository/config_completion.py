@@ -74,24 +74,19 @@ def _filled_from(graph: GraphSignature, config: ModelConfig, defaults: Completio
         config,
         max_batch_size=max_batch_size,
         dynamic_batching=dynamic_batching,
-        inputs=config.inputs or _specs(usable_inputs(graph, batching), batching),
+        inputs=config.inputs or _input_specs(config, graph, batching),
         outputs=config.outputs or _specs(graph.outputs, batching),
         completed=True,
     )
 
 
 def _batch_size(graph: GraphSignature, config: ModelConfig, defaults: CompletionDefaults) -> int:
-    unbatchable = _unbatchable(graph)
+    unbatchable = _unbatchable(graph, config)
     if not unbatchable:
         # A file cannot tell 0 from absent, but shapes with the batch dimension written out mean 0.
         return config.max_batch_size or (0 if _declares_whole_shapes(config, graph) else defaults.max_batch_size)
     if config.max_batch_size:
-        reason = (
-            f"'{unbatchable[0].name}' has the shape {shape_text(unbatchable[0].shape)}, whose first dimension is not "
-            "dynamic"
-            if graph.inputs
-            else "it has no inputs"
-        )
+        reason = _why_not(unbatchable[0]) if graph.inputs else "it has no inputs"
         raise InvalidArgument(
             f"autofill failed for model '{config.name}': model does not support batching while non-zero max_batch_size "
             f"is specified: {reason}. Set max_batch_size: 0, or export the model with a dynamic first dimension."
@@ -99,22 +94,54 @@ def _batch_size(graph: GraphSignature, config: ModelConfig, defaults: Completion
     return 0
 
 
-def _unbatchable(graph: GraphSignature) -> tuple[GraphTensor, ...]:
+def _unbatchable(graph: GraphSignature, config: ModelConfig) -> tuple[GraphTensor, ...]:
     """The tensors because of which the model has no batch dimension; empty when it has one.
 
-    Inputs with a default of their own do not count: a batching model is served without them.
+    Inputs with a default of their own do not count: a batching model is served without them. Nor do tensors of which
+    only the configuration can know, where it declares them and asks for batches.
     """
     inputs = usable_inputs(graph, batching=True)
     if not inputs:
         return graph.outputs
-    return tuple(tensor for tensor in (*inputs, *graph.outputs) if tensor.shape[:1] != (-1,))
+    declared = {spec.name for spec in (*config.inputs, *config.outputs)} if config.max_batch_size else set()
+    return tuple(tensor for tensor in (*inputs, *graph.outputs) if not _can_batch(tensor, tensor.name in declared))
+
+
+def _can_batch(tensor: GraphTensor, declared: bool) -> bool:
+    if tensor.shape is None:
+        return declared
+    return tensor.shape[:1] == (-1,) and (tensor.batchable or declared)
+
+
+def _why_not(tensor: GraphTensor) -> str:
+    """Why a tensor makes its model one without a batch dimension."""
+    if tensor.shape is None:
+        return f"the model leaves the number of dimensions of '{tensor.name}' open, so declare it in config.pbtxt"
+    if tensor.shape[:1] == (-1,):
+        return f"'{tensor.name}' is a sequence or optional; declare it in config.pbtxt if it has a row for each request"
+    return f"'{tensor.name}' has the shape {shape_text(tensor.shape)}, whose first dimension is not dynamic"
 
 
 def _declares_whole_shapes(config: ModelConfig, graph: GraphSignature) -> bool:
-    ranks = {tensor.name: len(tensor.shape) for tensor in (*graph.inputs, *graph.outputs)}
+    tensors = (*graph.inputs, *graph.outputs)
+    ranks = {tensor.name: len(tensor.shape) for tensor in tensors if tensor.shape is not None}
     return any(
         len(spec.graph_shape(batching=False)) == ranks.get(spec.name) for spec in (*config.inputs, *config.outputs)
     )
+
+
+def _input_specs(config: ModelConfig, graph: GraphSignature, batching: bool) -> tuple[TensorSpec, ...]:
+    """The inputs as the graph has them. InvalidArgument where it leaves open what a request could be checked by."""
+    inputs = usable_inputs(graph, batching)
+    for tensor in inputs:
+        if tensor.shape is None:
+            raise InvalidArgument(
+                f"model '{config.name}': the model leaves the number of dimensions of its input '{tensor.name}' open, "
+                f"so config.pbtxt must declare its inputs ({', '.join(each.name for each in inputs)}); for this one "
+                f'write input [ {{ name: "{tensor.name}" data_type: {tensor.datatype.config_name} dims: [ -1 ] }} ] '
+                "with a size, or -1, for each dimension that it has"
+            )
+    return _specs(inputs, batching)
 
 
 def _specs(tensors: Iterable[GraphTensor], batching: bool) -> tuple[TensorSpec, ...]:
@@ -122,7 +149,10 @@ def _specs(tensors: Iterable[GraphTensor], batching: bool) -> tuple[TensorSpec, 
 
 
 def _spec(tensor: GraphTensor, batching: bool) -> TensorSpec:
-    sizes = open_sizes(tensor)[1:] if batching else open_sizes(tensor)
+    if tensor.shape is None:
+        # One dimension of any size stands for any number of them; what such an output has is seen when it comes.
+        return TensorSpec(tensor.name, tensor.datatype, (-1,), tensor.optional)
+    sizes = open_sizes(tensor.shape[1:] if batching else tensor.shape)
     # A configuration cannot declare a scalar, so one element stands for it.
     return TensorSpec(
         name=tensor.name,

@@ -23,9 +23,9 @@ def usable_inputs(graph: GraphSignature, batching: bool) -> tuple[GraphTensor, .
     return tuple(tensor for tensor in graph.inputs if not (batching and tensor.optional))
 
 
-def open_sizes(tensor: GraphTensor) -> tuple[int, ...]:
-    """The graph tensor's shape, where a fixed size of 0, which no configuration can say, counts as any size."""
-    return tuple(size if size > 0 else -1 for size in tensor.shape)
+def open_sizes(shape: Iterable[int]) -> tuple[int, ...]:
+    """A graph tensor's shape, where a fixed size of 0, which no configuration can say, counts as any size."""
+    return tuple(size if size > 0 else -1 for size in shape)
 
 
 def shape_text(shape: Iterable[int]) -> str:
@@ -54,9 +54,12 @@ def _check_outputs(config: ModelConfig, graph: GraphSignature) -> None:
     for spec in config.outputs:
         tensor = allowed[spec.name]
         _check_datatype(config, "output", spec, tensor)
-        _check_batch_dimension(config, tensor)
-        if spec.graph_shape(config.max_batch_size > 0) != open_sizes(tensor):
-            raise _shape_differs(config, spec, tensor)
+        if tensor.shape is None:
+            continue
+        sizes = open_sizes(tensor.shape)
+        _check_batch_dimension(config, tensor.name, sizes)
+        if spec.graph_shape(config.max_batch_size > 0) != sizes:
+            raise _shape_differs(config, spec, sizes)
 
 
 def _count_differs(
@@ -80,17 +83,19 @@ def _check_names(config: ModelConfig, kind: str, specs: Sequence[TensorSpec], al
 
 def _check_input(config: ModelConfig, spec: TensorSpec, tensor: GraphTensor) -> None:
     _check_datatype(config, "input", spec, tensor)
-    _check_batch_dimension(config, tensor)
     if spec.optional and not tensor.optional:
         raise InvalidArgument(
             f"model '{config.name}', tensor '{spec.name}': the configuration says optional, but the model has no "
             "default for it; leave 'optional' out"
         )
-    wanted, sizes = spec.graph_shape(config.max_batch_size > 0), open_sizes(tensor)
+    if tensor.shape is None:
+        return
+    wanted, sizes = spec.graph_shape(config.max_batch_size > 0), open_sizes(tensor.shape)
+    _check_batch_dimension(config, tensor.name, sizes)
     # The configuration may narrow a size that the graph leaves open, and must not open one that the graph fixes.
     fits = len(wanted) == len(sizes) and all(size in (-1, mine) for mine, size in zip(wanted, sizes, strict=True))
     if not fits:
-        raise _shape_differs(config, spec, tensor)
+        raise _shape_differs(config, spec, sizes)
 
 
 def _check_datatype(config: ModelConfig, kind: str, spec: TensorSpec, tensor: GraphTensor) -> None:
@@ -102,19 +107,19 @@ def _check_datatype(config: ModelConfig, kind: str, spec: TensorSpec, tensor: Gr
         )
 
 
-def _check_batch_dimension(config: ModelConfig, tensor: GraphTensor) -> None:
-    if config.max_batch_size > 0 and open_sizes(tensor)[:1] != (-1,):
+def _check_batch_dimension(config: ModelConfig, name: str, sizes: tuple[int, ...]) -> None:
+    if config.max_batch_size > 0 and sizes[:1] != (-1,):
         raise InvalidArgument(
-            f"model '{config.name}', tensor '{tensor.name}': for the model to support batching the shape should have "
+            f"model '{config.name}', tensor '{name}': for the model to support batching the shape should have "
             "at least 1 dimension and the first dimension must be -1; but shape expected by the model is "
-            f"{shape_text(open_sizes(tensor))}. Set max_batch_size: 0 and write whole shapes as dims, or export the "
+            f"{shape_text(sizes)}. Set max_batch_size: 0 and write whole shapes as dims, or export the "
             "model with a dynamic first dimension."
         )
 
 
-def _shape_differs(config: ModelConfig, spec: TensorSpec, tensor: GraphTensor) -> InvalidArgument:
+def _shape_differs(config: ModelConfig, spec: TensorSpec, sizes: tuple[int, ...]) -> InvalidArgument:
     batching = config.max_batch_size > 0
-    sizes, configured = open_sizes(tensor), spec.graph_shape(batching)
+    configured = spec.graph_shape(batching)
     note = ", the batch dimension for max_batch_size > 0 counted" if batching else ""
     return InvalidArgument(
         f"model '{config.name}', tensor '{spec.name}': the model expects {len(sizes)} dimensions (shape "
