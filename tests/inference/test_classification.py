@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 from ortolan.errors import InvalidArgument
-from ortolan.inference.classification import classified
+from ortolan.inference.classification import MAX_ELEMENTS, classified
 from ortolan.inference.datatypes import BY_NAME, BYTES, FP32, Array, Datatype
 from ortolan.inference.request import Tensor
 
@@ -82,6 +82,12 @@ def test_each_row_has_its_classes(shape: tuple[int, ...], batching: bool, expect
     found = classified(tensor(np.zeros(shape)), 3, batching, ())
     assert found.shape == found.array.shape == expected
     assert (found.name, found.datatype) == ("y", BYTES)
+
+
+def test_an_output_with_too_many_elements_is_not_classified() -> None:
+    assert classified(tensor(np.zeros((1, MAX_ELEMENTS))), 1, True, ()).array.tolist() == [[b"0.000000:0"]]
+    with pytest.raises(InvalidArgument, match="has 1000001 elements, and at most 1000000 can be classified"):
+        classified(tensor(np.zeros((1, MAX_ELEMENTS + 1))), 1, True, ())
 
 
 def parsed(element: bytes) -> tuple[float, int]:

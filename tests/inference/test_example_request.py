@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ortolan.inference.datatypes import BYTES, DATATYPES, FP32, INT64, Datatype
-from ortolan.inference.example_request import example_request, is_small, value_count
+from ortolan.inference.example_request import (
+    example_generate,
+    example_predict,
+    example_request,
+    is_small,
+    value_count,
+)
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
+from ortolan.protocol import generate_codec, v1_codec
 from ortolan.protocol.json_codec import decode_request
 
 
@@ -35,6 +42,17 @@ def test_every_example_is_a_request_of_one_row(inputs: list[TensorSpec], max_bat
     assert rows_of_example(signature_of(*inputs, max_batch_size=max_batch_size)) == 1
 
 
+@given(st.lists(specs, min_size=1, max_size=4, unique_by=lambda spec: spec.name), st.sampled_from((0, 1, 8)))
+def test_so_are_those_of_the_other_protocols(inputs: list[TensorSpec], max_batch_size: int) -> None:
+    signature = signature_of(*inputs, max_batch_size=max_batch_size)
+    assert (
+        signature.check(generate_codec.decode_request("m", "", orjson.dumps(example_generate(signature)), signature))
+        == 1
+    )
+    request, _ = v1_codec.decode_request("m", "", orjson.dumps(example_predict(signature)), signature)
+    assert signature.check(request) == 1
+
+
 @pytest.mark.parametrize("datatype", DATATYPES, ids=lambda datatype: datatype.name)
 def test_every_datatype_has_a_neutral_value(datatype: Datatype) -> None:
     assert rows_of_example(signature_of(TensorSpec("x", datatype, (2, -1)))) == 1
@@ -50,6 +68,14 @@ def test_an_example_reads_well() -> None:
             {"name": "s", "shape": [1, 1], "datatype": "BYTES", "data": ["hello"]},
         ]
     }
+
+
+def test_the_other_examples_read_well() -> None:
+    signature = signature_of(TensorSpec("x", FP32, (-1, 2)), TensorSpec("s", BYTES, (1,)))
+    assert example_generate(signature) == {"x": [0.0, 0.0], "s": "hello"}
+    assert example_predict(signature) == {"instances": [{"x": [[0.0, 0.0]], "s": ["hello"]}]}
+    assert example_predict(signature_of(TensorSpec("x", FP32, (2,)))) == {"instances": [[0.0, 0.0]]}
+    assert example_predict(signature_of(TensorSpec("x", FP32, (2,)), max_batch_size=0)) == {"inputs": {"x": [0.0, 0.0]}}
 
 
 @pytest.mark.parametrize(

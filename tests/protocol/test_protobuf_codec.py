@@ -203,8 +203,6 @@ def test_a_parameter_that_the_protocol_forbids_is_refused(parameters: Mapping[st
         ({"classification": {"bool_param": True}}, "got bool_param True"),
         ({"classification": {"string_param": "3" * 10_000}}, "of at least 1, got string_param"),
         ({"classification": {}}, "got no value"),
-        ({"shared_memory_region": {"string_param": "r"}}, "system shared memory is not supported by this server yet"),
-        ({"shared_memory_offset": {"int64_param": 0}}, "output 'y' asks for 'shared_memory_offset'"),
     ],
 )
 def test_a_requested_output_that_cannot_be_given_is_refused(parameters: Mapping[str, Any], message: str) -> None:

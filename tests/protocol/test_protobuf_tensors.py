@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ortolan.errors import InvalidArgument
 from ortolan.inference.bytes_elements import encode_elements
 from ortolan.inference.datatypes import BY_NAME
-from ortolan.protocol.protobuf_messages import InferParameter, ModelInferRequest
+from ortolan.protocol.protobuf_messages import ModelInferRequest
 from ortolan.protocol.protobuf_tensors import input_tensors
 
 # Each datatype that can be sent typed: its field and its values' strategy.
@@ -160,7 +160,7 @@ def test_typed_data_that_does_not_fit_its_declaration_is_refused(request_: Any, 
     ("inputs", "raw", "message"),
     [
         (1, 2, "unexpected additional input data for model 'm'. Expected 1 raw_input_contents"),
-        (0, 1, "Expected 0 raw_input_contents, one for each input, got 1"),
+        (0, 1, "Expected 0 raw_input_contents, one for each input that is not in shared memory, got 1"),
         (3, 2, "unable to find data for input tensor 'x' for model 'm' in request. Expected 3 raw"),
     ],
 )
@@ -181,10 +181,3 @@ def test_typed_and_raw_contents_do_not_mix() -> None:
     assert raised.value.message == (
         "contents field must not be specified when using raw_input_contents for 'b' for model 'm'"
     )
-
-
-def test_an_input_in_shared_memory_is_refused() -> None:
-    parameters = {"shared_memory_region": InferParameter(string_param="r")}
-    request = _request({"datatype": "FP32", "shape": [1], "parameters": parameters})
-    with pytest.raises(InvalidArgument, match="system shared memory is not supported by this server yet"):
-        input_tensors(request, [])

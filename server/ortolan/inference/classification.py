@@ -13,6 +13,9 @@ from ortolan.errors import InvalidArgument
 from ortolan.inference.datatypes import BF16, BOOL, BYTES, FP16, Array, Datatype
 from ortolan.inference.request import Tensor
 
+MAX_ELEMENTS = 1_000_000
+"""As many as an output may have to be classified: sorting them and writing them all takes more than a second."""
+
 _WITHOUT_CLASSES = (BOOL, BYTES, FP16, BF16)
 
 
@@ -27,9 +30,14 @@ def check_classifiable(output_name: str, datatype: Datatype) -> None:
 def classified(tensor: Tensor, class_count: int, batching: bool, labels: Sequence[str]) -> Tensor:
     """``tensor`` as BYTES of shape ``[batch,] min(class_count, elements)``, largest first in each row.
 
-    Raises InvalidArgument for the datatypes that have no order to speak of.
+    Raises InvalidArgument for the datatypes that have no order to speak of, and above ``MAX_ELEMENTS``.
     """
     check_classifiable(tensor.name, tensor.datatype)
+    if tensor.array.size > MAX_ELEMENTS:
+        raise InvalidArgument(
+            f"output '{tensor.name}' has {tensor.array.size} elements, and at most {MAX_ELEMENTS} can be classified; "
+            "ask for it without 'classification'"
+        )
     batch = tensor.shape[:1] if batching else ()
     rows = tensor.array.reshape(*(batch or (1,)), math.prod(tensor.shape[len(batch) :]))
     count = min(class_count, rows.shape[1])

@@ -1,5 +1,8 @@
 """A small request that a model accepts as it stands: for the documentation, the start-up summary and the curious."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from ortolan.inference.datatypes import BYTES, Datatype
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 
@@ -10,6 +13,27 @@ _UNKNOWN_SIZE = 1
 def example_request(signature: ModelSignature) -> dict[str, object]:
     """A JSON inference request of one row with neutral values; sizes that may vary are 1."""
     return {"inputs": [_example_input(spec, signature.batching) for spec in _shown(signature)]}
+
+
+def example_generate(signature: ModelSignature) -> dict[str, object]:
+    """The same for the generate extension: flat values by input."""
+    flat = {
+        spec.name: [_neutral_value(spec.datatype)] * _count(spec.wire_shape(signature.batching))
+        for spec in _shown(signature)
+    }
+    return {name: values[0] if len(values) == 1 else values for name, values in flat.items()}
+
+
+def example_predict(signature: ModelSignature) -> dict[str, object]:
+    """The same for KServe's v1: one instance of a batching model, else the tensors."""
+    values = {
+        spec.name: _nested(_neutral_value(spec.datatype), _example_shape(spec.wire_shape(signature.batching)))
+        for spec in _shown(signature)
+    }
+    if not signature.batching:
+        return {"inputs": values}
+    row = {name: batch[0] for name, batch in values.items()}
+    return {"instances": [next(iter(row.values())) if len(row) == 1 else row]}
 
 
 def value_count(signature: ModelSignature) -> int:
@@ -27,9 +51,17 @@ def _shown(signature: ModelSignature) -> list[TensorSpec]:
 
 
 def _example_input(spec: TensorSpec, batching: bool) -> dict[str, object]:
-    shape = [_UNKNOWN_SIZE if size == -1 else size for size in spec.wire_shape(batching)]
+    shape = _example_shape(spec.wire_shape(batching))
     value = _neutral_value(spec.datatype)
     return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": [value] * _count(shape)}
+
+
+def _example_shape(shape: Sequence[int]) -> list[int]:
+    return [_UNKNOWN_SIZE if size == -1 else size for size in shape]
+
+
+def _nested(value: Any, shape: Sequence[int]) -> Any:
+    return [_nested(value, shape[1:]) for _ in range(shape[0])] if shape else value
 
 
 def _neutral_value(datatype: Datatype) -> object:

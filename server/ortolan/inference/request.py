@@ -3,10 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ortolan.inference.datatypes import Array, Datatype
+from ortolan.inference.shared_memory import SharedMemorySlice
 
 ParameterValue = bool | int | float | str
 Parameters = Mapping[str, ParameterValue]
+
+UNREAD: Array = np.empty(0, np.uint8)
+"""Stands for elements that are still in a client's memory: its shape is not theirs, so it cannot pass for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,9 @@ class Tensor:
     datatype: Datatype
     shape: tuple[int, ...]
     array: Array
+    shared_memory: SharedMemorySlice | None = None
+    """Of an input: where its elements still have to be read, and until then ``array`` is ``UNREAD``. Of an output:
+    where they were written, so that the response does not carry them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +36,13 @@ class RequestedOutput:
     """An output that the client wants, and in which form.
 
     ``binary``: over HTTP, after the JSON instead of in it. ``class_count``: above 0, the classification extension.
+    ``shared_memory``: there instead of in the response.
     """
 
     name: str
     binary: bool = False
     class_count: int = 0
+    shared_memory: SharedMemorySlice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,17 @@ class InferenceRequest:
     """Over HTTP: whether outputs that the request does not list go after the JSON (``binary_data_output``)."""
     deadline_ns: int = 0
     """When the client will not want the answer any more, on the monotonic clock; 0 for never."""
+
+    @property
+    def uses_shared_memory(self) -> bool:
+        """Whether an input is still to be read from a client's memory, or an output to be written there."""
+        for tensor in self.inputs:
+            if tensor.shared_memory is not None:
+                return True
+        for output in self.outputs:  # noqa: SIM110 - any() takes twice as long, and every request comes by
+            if output.shared_memory is not None:
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,14 @@ from ortolan.errors import InvalidArgument
 from ortolan.inference import datatypes
 from ortolan.inference.datatypes import Datatype
 from ortolan.inference.request import (
+    UNREAD,
     InferenceRequest,
     InferenceResponse,
-    Parameters,
-    ParameterValue,
     RequestedOutput,
     Tensor,
 )
+from ortolan.inference.shared_memory import SharedMemorySlice
+from ortolan.inference.tensor_bytes import array_from_bytes, element_bytes
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.protocol.json_binary_parts import BinaryParts, json_size
 from ortolan.protocol.json_document import may_hold_booleans, parse_object
@@ -38,19 +39,18 @@ from ortolan.protocol.json_fields import (
     text_member,
     wrong_type,
 )
+from ortolan.protocol.json_parameters import client_parameters
 from ortolan.protocol.json_tensors import (
-    array_from_binary,
     array_from_json,
-    binary_elements,
     element_count,
     json_elements,
     with_non_finite_tokens,
 )
+from ortolan.protocol.shared_memory_parameters import refuse_classes, shared_memory_slice
 
 MAX_TENSORS = 4096
 """As many inputs and as many outputs as one request may list."""
 
-_RESERVED_PREFIX = "triton_"
 _REQUEST = "the request"
 
 
@@ -63,7 +63,7 @@ class EncodedResponse:
 
 
 def decode_request(model_name: str, model_version: str, body: bytes, header_length: str | None) -> InferenceRequest:
-    """The request in ``body``; binary tensors are read-only views of it.
+    """The request in ``body``; binary tensors are read-only views of it, those in shared memory are still unread.
 
     ``header_length`` is the text of the header, None when there is none. A raw request (see ``is_raw_request``) is for
     ``decode_raw_request``. Raises InvalidArgument for whatever is not a request, naming field, expected and got.
@@ -90,7 +90,7 @@ def decode_request(model_name: str, model_version: str, body: bytes, header_leng
         text_member(document, "id", _REQUEST) if "id" in document else "",
         tuple(inputs),
         tuple(outputs),
-        _client_parameters(parameters),
+        client_parameters(parameters),
         boolean_member(parameters, "binary_data_output", _REQUEST),
     )
 
@@ -118,7 +118,7 @@ def decode_raw_request(model_name: str, model_version: str, body: bytes, signatu
     if spec.datatype is datatypes.BYTES:
         body = len(body).to_bytes(4, "little") + body
     count = element_count(list(shape), spec.name)
-    array = array_from_binary(body, 0, len(body), spec.datatype, shape, count, spec.name)
+    array = array_from_bytes(body, 0, len(body), spec.datatype, shape, count, spec.name)
     tensor = Tensor(spec.name, spec.datatype, shape, array)
     return InferenceRequest(model_name, model_version, inputs=(tensor,), binary_by_default=True)
 
@@ -126,23 +126,26 @@ def decode_raw_request(model_name: str, model_version: str, body: bytes, signatu
 def encode_response(response: InferenceResponse, request: InferenceRequest) -> EncodedResponse:
     """The body for ``response``: each output as ``request`` asks for it, the binary parts in the order of the outputs.
 
-    Only an output in binary form has ``parameters``, because clients of Triton read nothing else there. Raises
-    InvalidArgument for an output that JSON cannot express.
+    Only an output in binary form has ``parameters``, because clients of Triton read nothing else there. One that was
+    written to shared memory has neither them nor ``data``. Raises InvalidArgument for an output that JSON cannot
+    express.
     """
     asked = {output.name: output.binary for output in request.outputs}
     outputs: list[dict[str, Any]] = []
-    parts: list[memoryview] = []
+    parts: list[bytes | memoryview] = []
     for tensor in response.outputs:
         entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype.name, "shape": tensor.shape}
-        if asked.get(tensor.name, request.binary_by_default):
-            part = binary_elements(tensor)
-            entry["parameters"] = {"binary_data_size": part.nbytes}
+        if tensor.shared_memory is not None:
+            pass
+        elif asked.get(tensor.name, request.binary_by_default):
+            part = element_bytes(tensor)
+            entry["parameters"] = {"binary_data_size": len(part)}
             parts.append(part)
         else:
             entry["data"] = json_elements(tensor)
         outputs.append(entry)
     text = _response_json(response, outputs)
-    if not any(part.nbytes for part in parts):
+    if not any(map(len, parts)):
         return EncodedResponse(text, None)
     return EncodedResponse(b"".join((text, *parts)), len(text))
 
@@ -173,59 +176,44 @@ def _input(fields: Mapping[str, Any], index: int, parts: BinaryParts, may_hold_b
     count = element_count(fields["shape"], name)
     shape = tuple(fields["shape"])
     parameters = object_member(fields, "parameters", f"input '{name}'")
-    _check_one_source(fields, parameters, name)
+    place = _place(fields, parameters, name)
+    if place is not None:
+        return Tensor(name, datatype, shape, UNREAD, place)
     if "data" in fields:
         array = array_from_json(fields["data"], datatype, shape, count, name, may_hold_booleans)
     else:
         offset, size = parts.take(parameters["binary_data_size"], count, datatype, name)
-        array = array_from_binary(parts.body, offset, size, datatype, shape, count, name)
+        array = array_from_bytes(parts.body, offset, size, datatype, shape, count, name)
     return Tensor(name, datatype, shape, array)
 
 
-def _check_one_source(fields: Mapping[str, Any], parameters: Mapping[str, Any], name: str) -> None:
-    region = "shared_memory_region" in parameters
-    sources = ("data" in fields) + ("binary_data_size" in parameters) + region
+def _place(fields: Mapping[str, Any], parameters: Mapping[str, Any], name: str) -> SharedMemorySlice | None:
+    """The input's place in shared memory, if it is there. Raises InvalidArgument unless it is in exactly one place."""
+    binary = "binary_data_size" in parameters
+    sources = ("data" in fields) + binary + ("shared_memory_region" in parameters)
     if sources != 1:
         raise InvalidArgument(
             "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
             f"'shared_memory_region' in 'parameters'. Input '{name}' sets {sources} of them."
         )
-    if region:
-        raise _no_shared_memory("input", name)
+    # Nearly always that is the only parameter there may be, and then there is nothing to look for.
+    return None if len(parameters) == binary else shared_memory_slice(parameters, f"input '{name}'")
 
 
 def _output(fields: Mapping[str, Any], index: int) -> RequestedOutput:
     name = text_member(fields, "name", f"outputs[{index}]")
     where = f"output '{name}'"
     parameters = object_member(fields, "parameters", where)
-    if "shared_memory_region" in parameters:
-        raise _no_shared_memory("output", name)
+    binary = boolean_member(parameters, "binary_data", where)
+    if len(parameters) == ("binary_data" in parameters):
+        return RequestedOutput(name, binary)
     class_count = parameters.get("classification", 0)
     if "classification" in parameters and (type(class_count) is not int or class_count < 1):
         raise wrong_type(f"'classification' of {where}", "an integer of at least 1", class_count)
-    return RequestedOutput(name, boolean_member(parameters, "binary_data", where), class_count)
-
-
-def _no_shared_memory(kind: str, name: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"{kind} '{name}' names a shared memory region, but this server does not support system shared memory yet; "
-        "send tensors as JSON or as binary data"
-    )
-
-
-def _client_parameters(parameters: Mapping[str, Any]) -> Parameters:
-    kept: dict[str, ParameterValue] = {}
-    for key, value in parameters.items():
-        if key == "binary_data_output":
-            continue
-        if key.startswith(_RESERVED_PREFIX):
-            raise InvalidArgument(
-                f"parameter keys starting with '{_RESERVED_PREFIX}' are reserved and cannot be sent: got {shown(key)}"
-            )
-        if not isinstance(value, str | bool | int | float):
-            raise wrong_type(f"parameter {shown(key)} of the request", "a string, a number or a boolean", value)
-        kept[key] = value
-    return kept
+    place = shared_memory_slice(parameters, where)
+    if place is not None and class_count:
+        raise refuse_classes(where)
+    return RequestedOutput(name, binary, class_count, place)
 
 
 def _raw_dims(spec: TensorSpec, size: int, model_name: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from ortolan.errors import InvalidArgument
 
 _SHOWN_CHARACTERS = 40
+_UINT64_MAX = 2**64 - 1
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -26,6 +27,17 @@ def boolean_member(fields: Mapping[str, Any], key: str, owner: str) -> bool:
     if isinstance(value, bool):
         return value
     raise wrong_type(f"'{key}' of {owner}", "true or false", value)
+
+
+def whole_number_member(fields: Mapping[str, Any], key: str, owner: str) -> int:
+    """The integer under ``key``, which must be there, be 0 or more and fit into 64 bits."""
+    value = fields.get(key, fields)
+    # A bool is an int to isinstance.
+    if type(value) is int and 0 <= value <= _UINT64_MAX:
+        return value
+    if value is fields:
+        raise InvalidArgument(f"{owner} has no '{key}'")
+    raise wrong_type(f"'{key}' of {owner}", f"an integer from 0 to {_UINT64_MAX}", value)
 
 
 def object_member(fields: Mapping[str, Any], key: str, owner: str) -> Mapping[str, Any]:

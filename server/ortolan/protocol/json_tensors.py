@@ -1,4 +1,4 @@
-"""Tensor elements as JSON or as binary ⇄ numpy arrays, exactly or not at all.
+"""Tensor elements as JSON ⇄ numpy arrays, exactly or not at all.
 
 Shapes are checked before anything is allocated, and no element is converted that JSON spells as another type: ``true``
 is not 1, ``1.5`` is not an integer and ``"1"`` is not a number.
@@ -16,7 +16,6 @@ import orjson
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference import datatypes
-from ortolan.inference.bytes_elements import decode_elements, encode_elements
 from ortolan.inference.datatypes import Array, Datatype
 from ortolan.inference.request import Tensor
 from ortolan.protocol.json_fields import described, wrong_type
@@ -55,21 +54,6 @@ def element_count(shape: object, name: str) -> int:
     return count
 
 
-def array_from_binary(
-    body: bytes, offset: int, size: int, datatype: Datatype, shape: tuple[int, ...], count: int, name: str
-) -> Array:
-    """The array whose elements are the ``size`` bytes of ``body`` at ``offset``: a read-only view, perhaps not aligned.
-
-    ``size`` must be right for ``count``, except for BYTES. BYTES and BOOL are copied; each BOOL that is not 0 is True.
-    Raises InvalidArgument for BYTES that are not ``count`` elements.
-    """
-    if datatype is datatypes.BYTES:
-        return decode_elements(memoryview(body)[offset : offset + size], count, name).reshape(shape)
-    if datatype is datatypes.BOOL:
-        return np.ndarray(shape, np.uint8, body, offset).astype(np.bool_)
-    return np.ndarray(shape, datatype.numpy, body, offset)
-
-
 def array_from_json(
     data: object, datatype: Datatype, shape: tuple[int, ...], count: int, name: str, may_hold_booleans: bool
 ) -> Array:
@@ -80,7 +64,7 @@ def array_from_json(
     """
     if not isinstance(data, list):
         raise wrong_type(f"'data' of input '{name}'", "an array", data)
-    elements = _flatten(data, name)
+    elements = flattened(data, f"'data' of input '{name}'")
     if len(elements) != count:
         raise InvalidArgument(
             f"unexpected number of elements in 'data' of input '{name}': its shape {list(shape)} needs {count}, "
@@ -91,6 +75,23 @@ def array_from_json(
     if may_hold_booleans and bool in map(type, elements):
         raise _misfit(elements, datatype, name)
     return _numbers(elements, datatype, name).reshape(shape)
+
+
+def flattened(data: list[Any], what: str) -> list[Any]:
+    """The elements of nested lists, row-major; ``what`` is what they are called in messages.
+
+    Raises InvalidArgument for ragged nesting. An element may still be a list where its first neighbour is none.
+    """
+    level = data
+    while level and type(level[0]) is list:
+        if len(level) == 1:
+            level = level[0]
+            continue
+        lists = [element for element in level if isinstance(element, list)]
+        if len(lists) != len(level) or len(set(map(len, lists))) != 1:
+            raise InvalidArgument(f"{what} is ragged: every array at the same depth must have the same length")
+        level = list(chain.from_iterable(lists))
+    return level
 
 
 def json_elements(tensor: Tensor) -> object:
@@ -112,28 +113,6 @@ def with_non_finite_tokens(elements: object) -> object:
     return orjson.Fragment(json.dumps(elements.tolist(), separators=(",", ":")))
 
 
-def binary_elements(tensor: Tensor) -> memoryview:
-    """The tensor's elements as the binary extension sends them: row-major, little-endian, without padding."""
-    if tensor.datatype is datatypes.BYTES:
-        return memoryview(encode_elements(tensor.array))
-    return tensor.array.ravel().data
-
-
-def _flatten(data: list[Any], name: str) -> list[Any]:
-    level = data
-    while level and type(level[0]) is list:
-        if len(level) == 1:
-            level = level[0]
-            continue
-        lists = [element for element in level if isinstance(element, list)]
-        if len(lists) != len(level) or len(set(map(len, lists))) != 1:
-            raise InvalidArgument(
-                f"'data' of input '{name}' is ragged: every array at the same depth must have the same length"
-            )
-        level = list(chain.from_iterable(lists))
-    return level
-
-
 def _booleans_or_bytes(elements: list[Any], datatype: Datatype, name: str) -> Array:
     kind = bool if datatype is datatypes.BOOL else str
     if elements and set(map(type, elements)) != {kind}:
@@ -145,8 +124,10 @@ def _booleans_or_bytes(elements: list[Any], datatype: Datatype, name: str) -> Ar
 
 def _numbers(elements: list[Any], datatype: Datatype, name: str) -> Array:
     code = _PACKED_TYPES[datatype.name]
+    # Of numpy's two names for 64 bits "q" is the one that is not int64, and orjson does not know it in numbers.
+    packed_as = datatype.numpy if datatype.is_integer else code
     try:
-        numbers = np.frombuffer(packed_array(code, elements), code)
+        numbers = np.frombuffer(packed_array(code, elements), packed_as)
     except (TypeError, OverflowError) as error:
         raise _misfit(elements, datatype, name) from error
     if datatype is datatypes.FP16:

@@ -7,21 +7,19 @@ carry them typed, in ``contents``; responses always have one entry of ``raw_outp
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ortolan.errors import InvalidArgument
-from ortolan.inference.bytes_elements import encode_elements
 from ortolan.inference.request import (
     InferenceRequest,
     InferenceResponse,
     Parameters,
     ParameterValue,
     RequestedOutput,
-    Tensor,
 )
+from ortolan.inference.tensor_bytes import element_bytes
 from ortolan.protocol.protobuf_framing import INFER_RESPONSE, RAW_OUTPUT_CONTENTS, field_head, raw_views
 from ortolan.protocol.protobuf_messages import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, parse
-from ortolan.protocol.protobuf_tensors import Raw, input_tensors, refuse_shared_memory
+from ortolan.protocol.protobuf_tensors import Raw, input_tensors, place_in_shared_memory
+from ortolan.protocol.shared_memory_parameters import refuse_classes
 
 MAX_MESSAGE_BYTES = 2**31 - 1
 """protobuf's and gRPC's own limit to one message."""
@@ -34,7 +32,8 @@ FINAL_RESPONSE = "triton_final_response"
 
 
 def decode_request(data: bytes) -> InferenceRequest:
-    """The request that a serialized ModelInferRequest asks for. Its tensors may be read-only views of ``data``.
+    """The request that a serialized ModelInferRequest asks for. Its tensors may be read-only views of ``data``; those
+    in shared memory are still unread.
 
     Raises InvalidArgument, and nothing else, for bytes that are no such message or that break the protocol's rules.
     """
@@ -50,7 +49,8 @@ def decode_request(data: bytes) -> InferenceRequest:
 
 
 def encode_response(response: InferenceResponse) -> bytes:
-    """A serialized ModelInferResponse, its tensors in ``raw_output_contents``, one for each output and in their order.
+    """A serialized ModelInferResponse, its tensors in ``raw_output_contents``, one for each output and in their order;
+    empty for one that was written to shared memory, because clients count these entries.
 
     Raises InvalidArgument when it would exceed what one gRPC message can hold.
     """
@@ -86,16 +86,18 @@ def _split(data: bytes) -> tuple[Any, Sequence[Raw]]:
 def _requested_output(output: Any) -> RequestedOutput:
     if not output.parameters:
         return RequestedOutput(output.name)
-    refuse_shared_memory("output", output)
+    place = place_in_shared_memory("output", output)
     # Reading a map's missing key would add it.
     if "classification" not in output.parameters:
-        return RequestedOutput(output.name)
+        return RequestedOutput(output.name, shared_memory=place)
     parameter = output.parameters["classification"]
     if parameter.WhichOneof("parameter_choice") != "int64_param" or parameter.int64_param < 1:
         raise InvalidArgument(
             f"parameter 'classification' of output '{output.name}' must be an int64_param of at least 1, "
             f"got {_parameter_text(parameter)}"
         )
+    if place is not None:
+        raise refuse_classes(f"output '{output.name}'")
     return RequestedOutput(output.name, class_count=parameter.int64_param)
 
 
@@ -143,7 +145,7 @@ def _response_pieces(response: InferenceResponse) -> tuple[list[Raw], int]:
         message.outputs.add(name=tensor.name, datatype=tensor.datatype.name, shape=tensor.shape)
     pieces: list[Raw] = [message.SerializeToString()]
     for tensor in response.outputs:
-        raw = _raw_bytes(tensor)
+        raw = b"" if tensor.shared_memory is not None else element_bytes(tensor)
         pieces.append(field_head(RAW_OUTPUT_CONTENTS, len(raw)))
         pieces.append(raw)
     size = sum(map(len, pieces))
@@ -153,13 +155,6 @@ def _response_pieces(response: InferenceResponse) -> tuple[list[Raw], int]:
             "Ask for fewer rows or outputs"
         )
     return pieces, size
-
-
-def _raw_bytes(tensor: Tensor) -> Raw:
-    """The tensor's wire bytes; for a numeric one a flat view of its array, where that is contiguous."""
-    if tensor.datatype.size_bytes == 0:
-        return encode_elements(tensor.array)
-    return np.ascontiguousarray(tensor.array, tensor.datatype.numpy).reshape(-1).view(np.uint8).data
 
 
 def _set_parameter(parameter: Any, value: ParameterValue) -> None:

@@ -45,7 +45,8 @@ def parse(message_type: Any, data: bytes) -> Any:
         ) from error
 
 
-def _descriptor_pool() -> DescriptorPool:
+def descriptor_pool() -> DescriptorPool:
+    """A new pool with the protocol's definitions, for who wants to add others to it."""
     pool = DescriptorPool()
     definitions = files("ortolan.protocol").joinpath("open_inference.binpb").read_bytes()
     for file in FileDescriptorSet.FromString(definitions).file:
@@ -53,7 +54,7 @@ def _descriptor_pool() -> DescriptorPool:
     return pool
 
 
-POOL = _descriptor_pool()
+POOL = descriptor_pool()
 
 # Inference.
 InferParameter = message_class("inference.InferParameter")
@@ -86,6 +87,20 @@ RepositoryModelLoadRequest = message_class("inference.RepositoryModelLoadRequest
 RepositoryModelLoadResponse = message_class("inference.RepositoryModelLoadResponse")
 RepositoryModelUnloadRequest = message_class("inference.RepositoryModelUnloadRequest")
 RepositoryModelUnloadResponse = message_class("inference.RepositoryModelUnloadResponse")
+
+# Shared memory.
+SystemSharedMemoryStatusRequest = message_class("inference.SystemSharedMemoryStatusRequest")
+SystemSharedMemoryStatusResponse = message_class("inference.SystemSharedMemoryStatusResponse")
+SystemSharedMemoryRegisterRequest = message_class("inference.SystemSharedMemoryRegisterRequest")
+SystemSharedMemoryRegisterResponse = message_class("inference.SystemSharedMemoryRegisterResponse")
+SystemSharedMemoryUnregisterRequest = message_class("inference.SystemSharedMemoryUnregisterRequest")
+SystemSharedMemoryUnregisterResponse = message_class("inference.SystemSharedMemoryUnregisterResponse")
+CudaSharedMemoryStatusRequest = message_class("inference.CudaSharedMemoryStatusRequest")
+CudaSharedMemoryStatusResponse = message_class("inference.CudaSharedMemoryStatusResponse")
+CudaSharedMemoryRegisterRequest = message_class("inference.CudaSharedMemoryRegisterRequest")
+CudaSharedMemoryRegisterResponse = message_class("inference.CudaSharedMemoryRegisterResponse")
+CudaSharedMemoryUnregisterRequest = message_class("inference.CudaSharedMemoryUnregisterRequest")
+CudaSharedMemoryUnregisterResponse = message_class("inference.CudaSharedMemoryUnregisterResponse")
 
 # Settings.
 TraceSettingRequest = message_class("inference.TraceSettingRequest")

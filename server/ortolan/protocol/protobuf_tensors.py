@@ -1,4 +1,4 @@
-"""A gRPC request's input tensors, from raw_input_contents or from the fields of InferTensorContents. Pure.
+"""A gRPC request's input tensors: from raw_input_contents, from InferTensorContents, or in shared memory. Pure.
 
 The rules are those of Triton's ``ModelInfer``; where it ignores surplus or ambiguous data, we refuse it.
 """
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from ortolan.errors import InvalidArgument
-from ortolan.inference.bytes_elements import decode_elements
-from ortolan.inference.datatypes import BY_NAME, Array, Datatype
-from ortolan.inference.request import Tensor
+from ortolan.inference.datatypes import BY_NAME, BYTES, Array, Datatype
+from ortolan.inference.request import UNREAD, Tensor
+from ortolan.inference.shared_memory import SharedMemorySlice
+from ortolan.inference.tensor_bytes import array_from_bytes
+from ortolan.protocol.shared_memory_parameters import shared_memory_slice
 
 Raw = bytes | memoryview
 
@@ -41,31 +43,59 @@ _KNOWN_DATATYPES = ", ".join(BY_NAME)
 def input_tensors(message: Any, raw_contents: Sequence[Raw]) -> tuple[Tensor, ...]:
     """The inputs of a ModelInferRequest whose raw contents are given apart from it; numeric ones are views of these.
 
-    Raises InvalidArgument, naming the input, where data and declaration do not fit.
+    The raw contents are those of the inputs that are not in shared memory; the others are still unread. Raises
+    InvalidArgument, naming the input, where data and declaration do not fit.
     """
+    places = [place_in_shared_memory("input", tensor) if tensor.parameters else None for tensor in message.inputs]
+    if any(places):
+        return _partly_shared_tensors(message, raw_contents, places)
+    return _sent_tensors(message.inputs, raw_contents, message.model_name)
+
+
+def place_in_shared_memory(role: str, tensor: Any) -> SharedMemorySlice | None:
+    """Where ``tensor``, an input or a requested output as ``role`` says, is by its parameters; None for nowhere.
+
+    Raises as ``shared_memory_slice`` does.
+    """
+    values = {}
+    for name, parameter in tensor.parameters.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        values[name] = getattr(parameter, choice) if choice else None
+    return shared_memory_slice(values, f"{role} '{tensor.name}'")
+
+
+def _partly_shared_tensors(
+    message: Any, raw_contents: Sequence[Raw], places: Sequence[SharedMemorySlice | None]
+) -> tuple[Tensor, ...]:
     model_name = message.model_name
-    for tensor in message.inputs:
-        refuse_shared_memory("input", tensor)
-    if not raw_contents:
-        return tuple([_typed_tensor(tensor, model_name) for tensor in message.inputs])
-    _check_raw_count(message, len(raw_contents))
+    sent = [tensor for tensor, place in zip(message.inputs, places, strict=True) if place is None]
+    others = iter(_sent_tensors(sent, raw_contents, model_name))
     return tuple(
-        [_raw_tensor(tensor, raw, model_name) for tensor, raw in zip(message.inputs, raw_contents, strict=True)]
+        [
+            _shared_tensor(tensor, place, model_name) if place is not None else next(others)
+            for tensor, place in zip(message.inputs, places, strict=True)
+        ]
     )
 
 
-def refuse_shared_memory(role: str, tensor: Any) -> None:
-    """Raises InvalidArgument when ``tensor``, an input or requested output as ``role`` says, is in shared memory."""
-    for name in tensor.parameters:
-        if name.startswith("shared_memory_"):
-            raise InvalidArgument(
-                f"{role} '{tensor.name}' asks for '{name}', but system shared memory is not supported by this server "
-                "yet. Send tensors in the message"
-            )
+def _shared_tensor(tensor: Any, place: SharedMemorySlice, model_name: str) -> Tensor:
+    if tensor.HasField("contents"):
+        raise InvalidArgument(
+            f"contents field must not be specified when using shared memory for '{tensor.name}' "
+            f"for model '{model_name}'"
+        )
+    datatype, shape, _ = _declared(tensor, model_name)
+    return Tensor(tensor.name, datatype, shape, UNREAD, place)
 
 
-def _check_raw_count(message: Any, count: int) -> None:
-    inputs, model_name = message.inputs, message.model_name
+def _sent_tensors(inputs: Sequence[Any], raw_contents: Sequence[Raw], model_name: str) -> tuple[Tensor, ...]:
+    if not raw_contents:
+        return tuple([_typed_tensor(tensor, model_name) for tensor in inputs])
+    _check_raw_count(inputs, len(raw_contents), model_name)
+    return tuple([_raw_tensor(tensor, raw, model_name) for tensor, raw in zip(inputs, raw_contents, strict=True)])
+
+
+def _check_raw_count(inputs: Sequence[Any], count: int, model_name: str) -> None:
     for tensor in inputs:
         if tensor.HasField("contents"):
             raise InvalidArgument(
@@ -75,28 +105,23 @@ def _check_raw_count(message: Any, count: int) -> None:
     if count < len(inputs):
         raise InvalidArgument(
             f"unable to find data for input tensor '{inputs[count].name}' for model '{model_name}' in request. "
-            f"Expected {len(inputs)} raw_input_contents, one for each input, got {count}"
+            f"Expected {len(inputs)} raw_input_contents, one for each input that is not in shared memory, got {count}"
         )
     if count > len(inputs):
         raise InvalidArgument(
             f"unexpected additional input data for model '{model_name}'. "
-            f"Expected {len(inputs)} raw_input_contents, one for each input, got {count}"
+            f"Expected {len(inputs)} raw_input_contents, one for each input that is not in shared memory, got {count}"
         )
 
 
 def _raw_tensor(tensor: Any, raw: Raw, model_name: str) -> Tensor:
     datatype, shape, count = _declared(tensor, model_name)
-    if datatype.size_bytes == 0:
-        return Tensor(tensor.name, datatype, shape, decode_elements(raw, count, tensor.name).reshape(shape))
-    if len(raw) != count * datatype.size_bytes:
+    if len(raw) != count * datatype.size_bytes and datatype is not BYTES:
         raise InvalidArgument(
             f"input byte size mismatch for input '{tensor.name}' for model '{model_name}'. "
             f"Expected {count * datatype.size_bytes}, got {len(raw)}"
         )
-    if datatype.name == "BOOL":
-        # A numpy bool that holds neither 0 nor 1 is undefined, and clients decide these bytes.
-        return Tensor(tensor.name, datatype, shape, (np.frombuffer(raw, np.uint8) != 0).reshape(shape))
-    return Tensor(tensor.name, datatype, shape, np.frombuffer(raw, datatype.numpy).reshape(shape))
+    return Tensor(tensor.name, datatype, shape, array_from_bytes(raw, 0, len(raw), datatype, shape, count, tensor.name))
 
 
 def _typed_tensor(tensor: Any, model_name: str) -> Tensor:
