@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_models
+import onnx_outputs
 import pytest
 from onnx import TensorProto, helper
 
@@ -146,9 +147,33 @@ def test_a_scalar_is_served_as_one_element(tmp_path: Path) -> None:
     assert loaded.config.inputs == (TensorSpec("x", FP32, (1,), reshape=()),)
 
 
-def test_a_sequence_of_maps_is_served_as_rows_of_classes(tmp_path: Path) -> None:
-    loaded = load(tmp_path, proto=onnx_models.zip_map([0, 1, 2]))
+def test_a_sequence_of_maps_is_served_as_rows_of_classes_with_their_names(tmp_path: Path) -> None:
+    loaded = load(tmp_path, proto=onnx_models.zip_map(["b", "a", "c"]))
     assert loaded.config.outputs == (TensorSpec("y", FP32, (-1,)),)
+    assert loaded.labels == {"y": ("a", "b", "c")}
+
+
+def test_a_label_file_goes_before_the_classes_of_a_map(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "labels.txt").write_text("one\ntwo\n")
+    config = 'output [{ name: "y" data_type: TYPE_FP32 dims: [ -1 ] label_filename: "labels.txt" }]'
+    assert load(tmp_path, config, onnx_models.zip_map(["b", "a"])).labels == {"y": ("one", "two")}
+
+
+def test_a_tensor_of_any_rank_needs_a_configuration_and_is_served_with_it(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="number of dimensions of its input 'x' open, so config"):
+        load(tmp_path, proto=onnx_outputs.any_rank())
+    config = 'input [{ name: "x" data_type: TYPE_FP32 dims: [ 2, -1 ] }]'
+    loaded = load(tmp_path, config, onnx_outputs.any_rank())
+    assert loaded.config.inputs == (TensorSpec("x", FP32, (2, -1)),)
+    assert loaded.config.outputs == (TensorSpec("y", FP32, (-1,)),)
+    batching = f"max_batch_size: 8 {IO}"
+    assert load(tmp_path, batching, onnx_outputs.any_rank()).config.max_batch_size == 8
+
+
+def test_an_optional_input_is_one_that_a_request_may_leave_out(tmp_path: Path) -> None:
+    loaded = load(tmp_path, proto=onnx_outputs.x_or_zeros())
+    assert loaded.config.inputs == (TensorSpec("x", FP32, (-1,), optional=True),)
 
 
 def test_an_input_with_a_default_is_optional_where_there_is_no_batch_dimension(tmp_path: Path) -> None:

@@ -2,11 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ortolan import __version__
+from ortolan.core.load_override import check_unload, load_override
+from ortolan.core.log_settings import LogControl, LogSettings
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.model_records import IndexEntry
 from ortolan.core.model_version import ModelVersion
+from ortolan.core.request_terms import check_id
+from ortolan.core.shared_memory import SharedMemoryRegions
+from ortolan.core.shared_tensors import SharedTensors
+from ortolan.core.trace_settings import ALL_MODELS, TraceSettings
+from ortolan.core.tracing import FrontendTrace, Tracing
 from ortolan.errors import InvalidArgument, Unavailable
 from ortolan.inference.request import InferenceRequest, InferenceResponse
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
@@ -17,12 +25,20 @@ from ortolan.repository.model_config import ModelConfig
 EXTENSIONS = (
     "classification",
     "model_repository",
+    "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
+    "cuda_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 )
+
+_NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
+_LONGEST_NAME_BYTES = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +75,23 @@ class ModelMetadata:
 class InferenceCore:
     """Everything a frontend may ask. Lives on the event loop; its methods raise ``OrtolanError`` kinds only."""
 
-    def __init__(self, manager: ModelManager, server_name: str, control_by_api: bool, strict_readiness: bool) -> None:
+    def __init__(
+        self,
+        manager: ModelManager,
+        server_name: str,
+        control_by_api: bool,
+        strict_readiness: bool,
+        tracing: Tracing | None = None,
+        log_control: LogControl | None = None,
+        shared_tensors: SharedTensors | None = None,
+    ) -> None:
+        """Without ``tracing`` nothing is traced; without ``log_control`` changed log settings have no effect; without
+        ``shared_tensors`` clients may not use shared memory.
+        """
+        self.tracing = tracing or Tracing(TraceSettings())
+        self.log_control = log_control or LogControl(LogSettings())
+        self._shared_tensors = shared_tensors or SharedTensors(SharedMemoryRegions(allowed=False))
+        self.shared_memory = self._shared_tensors.regions
         self._manager = manager
         self._server_name = server_name
         self._control_by_api = control_by_api
@@ -93,8 +125,18 @@ class InferenceCore:
 
     # -- models --------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
-        return await self._manager.find(request.model_name, request.model_version).infer(request)
+    async def infer(self, request: InferenceRequest, frontend: FrontendTrace | None = None) -> InferenceResponse:
+        """The answer to ``request``; ``frontend`` is told of its trace, if it is traced."""
+        check_id(request.id)
+        if request.uses_shared_memory:
+            # What the model cannot take is refused before anything is read for it.
+            self.signature(request.model_name, request.model_version).check(request)
+            return await self._shared_tensors.infer(request, lambda copied: self.infer(copied, frontend))
+        version = self._manager.find(request.model_name, request.model_version)
+        if not self.tracing.on:
+            return await version.infer(request)
+        with self.tracing.following(request, version.number, frontend) as trace:
+            return await version.infer(request, trace)
 
     def signature(self, name: str, version: str) -> ModelSignature:
         return self._manager.find(name, version).signature
@@ -105,6 +147,15 @@ class InferenceCore:
             return not self._manager.hangs(self._manager.find(name, version))
         except Unavailable:
             return False
+
+    def model_names(self) -> list[str]:
+        """The models that have a ready version."""
+        return sorted({version.name for version in self._manager.serving()})
+
+    def require_ready(self, name: str) -> None:
+        """Raises NotFound for a model that is not there, Unavailable for one that should be ready but is not."""
+        if self._manager.is_missed(name) or not self.model_ready(name, ""):
+            raise Unavailable(f"model '{name}' is not ready: it loads, failed to load, or cannot run any more")
 
     def model_metadata(self, name: str, version: str) -> ModelMetadata:
         found = self._manager.find(name, version)
@@ -142,6 +193,23 @@ class InferenceCore:
     def serving(self) -> Sequence[ModelVersion]:
         return list(self._manager.serving())
 
+    # -- settings ------------------------------------------------------------------------------------------------
+
+    def trace_settings(self, model: str) -> TraceSettings:
+        """The settings of ``model``, or of all models for "". Raises NotFound for a model that is not ready."""
+        self._require_model(model)
+        return self.tracing.settings(model)
+
+    def change_trace_settings(self, model: str, change: Mapping[str, object]) -> TraceSettings:
+        """The settings after ``change``. Raises as ``trace_settings`` and ``TraceTable.changed`` do."""
+        self._require_model(model)
+        self.tracing.change(model, change)
+        return self.tracing.settings(model)
+
+    def _require_model(self, name: str) -> None:
+        if name != ALL_MODELS:
+            self._manager.find(name, "")
+
     # -- the repository ------------------------------------------------------------------------------------------
 
     async def index(self, only_ready: bool) -> list[IndexEntry]:
@@ -149,14 +217,16 @@ class InferenceCore:
         await self._manager.look()
         return [entry for entry in self._manager.index() if not only_ready or entry.state == "READY"]
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
+        """Load the model from the repository, or from what the ``parameters`` bring (see ``load_override``)."""
         self._require_control()
         _check_model_name(name)
-        await self._manager.load(name)
+        await self._manager.load(name, load_override(parameters))
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
         self._require_control()
         _check_model_name(name)
+        check_unload(parameters)
         await self._manager.unload(name)
 
     def _require_control(self) -> None:
@@ -170,10 +240,13 @@ class InferenceCore:
 def _check_model_name(name: str) -> None:
     if not name.strip():
         raise InvalidArgument("the model's name must not be empty")
-    if "/" in name or "\\" in name or name.strip() in (".", ".."):
+    if "/" in name or "\\" in name or name.strip() in (".", "..") or not name.isprintable():
         raise InvalidArgument(
-            "the model's name must be one directory's name in the model repository, without '/' or '..'"
+            "the model's name must be one directory's name in the model repository, without '/', '..' or control "
+            "characters"
         )
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        raise InvalidArgument(f"the model's name must have at most {_LONGEST_NAME_BYTES} bytes")
 
 
 def _tensors_metadata(specs: Sequence[TensorSpec], batching: bool) -> tuple[TensorMetadata, ...]:

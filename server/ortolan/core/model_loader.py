@@ -4,12 +4,14 @@ What a load may need of the machine and of the operator's choices comes in as on
 knows of the event loop, of other models or of which versions are wanted.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ortolan.core.load_override import LoadOverride, refuse_server_files
 from ortolan.core.model_version import LoadedModel, shapes_vary
 from ortolan.errors import InvalidArgument
 from ortolan.execution.batch_policy import Batching
@@ -70,6 +72,20 @@ def read_config(entry: ModelEntry) -> ModelConfig:
     return config_file.read(entry.config_path, entry.name)
 
 
+def read_override(entry: ModelEntry, override: LoadOverride) -> ModelConfig:
+    """The configuration that a client sent for ``entry``. Raises InvalidArgument naming what is wrong in it."""
+    if entry.problem:
+        raise InvalidArgument(f"model '{entry.name}' cannot be loaded: {entry.problem}")
+    config = config_file.parse_json(override.config, entry.name)
+    own: ModelConfig | None = None
+    if not override.files:
+        # One that cannot be read allows nothing; it may be why the client sends another.
+        with contextlib.suppress(InvalidArgument):
+            own = read_config(entry)
+    refuse_server_files(config, own)
+    return config
+
+
 def wanted_versions(entry: ModelEntry, config: ModelConfig) -> dict[int, VersionEntry]:
     """The versions that the policy selects. Raises InvalidArgument when none is left."""
     available = {version.number: version for version in entry.versions}
@@ -119,7 +135,7 @@ def load_version(entry: ModelEntry, config: ModelConfig, version: VersionEntry, 
         intra_op_threads=settings.intra_op_threads,
         notes=tuple(notes),
         load_duration_ns=time.monotonic_ns() - start_ns,
-        labels=_labels(entry, completed),
+        labels=_labels(entry, completed, session.signature.labels),
     )
 
 
@@ -171,9 +187,11 @@ def _plan(
     )
 
 
-def _labels(entry: ModelEntry, config: ModelConfig) -> dict[str, tuple[str, ...]]:
-    """The labels of each output that names a file of them, one a line."""
-    labels: dict[str, tuple[str, ...]] = {}
+def _labels(
+    entry: ModelEntry, config: ModelConfig, classes: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The labels of each output that names a file of them, one a line, and the ``classes`` that the graph names."""
+    labels = dict(classes)
     for output in config.outputs:
         if output.label_filename:
             labels[output.name] = read_labels(entry, output.label_filename)

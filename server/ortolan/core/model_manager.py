@@ -1,4 +1,4 @@
-"""Which models and versions there are: performs the reconciler's actions and finds a version by name.
+"""Which models there are, by the repository and by what clients ask for; finds a version by name.
 
 Lives on the event loop; reading directories and loading models happen in threads. Each model has one lock, so that
 loads and unloads of the same model follow one another while those of others go on beside them.
@@ -6,23 +6,24 @@ loads and unloads of the same model follow one another while those of others go 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ortolan.core import model_loader
+from ortolan.core.load_override import LoadOverride
 from ortolan.core.load_threads import LoadThreads
 from ortolan.core.model_loader import LoadingOptions
-from ortolan.core.model_records import UNLOADED, Candidate, IndexEntry, Model, VersionRecord
-from ortolan.core.model_version import LoadedModel, ModelVersion
-from ortolan.core.reconciler import Fingerprint, Load, next_action
+from ortolan.core.model_records import Candidate, IndexEntry, Model
+from ortolan.core.model_version import ModelVersion
 from ortolan.core.retirement import Retirement
-from ortolan.core.version_state import VersionState
+from ortolan.core.version_changes import VersionChanges
 from ortolan.errors import InvalidArgument, NotFound, OrtolanError, StartupError, Unavailable
 from ortolan.execution.request_queue import QueueLimits
 from ortolan.execution.watchdog import Watchdog
 from ortolan.repository import changes, directory
 from ortolan.repository.directory import RepositoryListing
-from ortolan.repository.model_directory import ModelEntry
+from ortolan.repository.model_directory import ModelEntry, read_model_directory
+from ortolan.repository.override_directory import OverrideDirectories
 
 _log = logging.getLogger(__name__)
 
@@ -38,16 +39,17 @@ class ModelManager:
         load_threads: int = 4,
         model_name: str = "",
         config_name: str = "",
+        override_directories: OverrideDirectories | None = None,
     ) -> None:
         self._walk: Callable[[], RepositoryListing] = lambda: directory.walk(roots, model_name, config_name)
-        self._options = options
-        self._limits = limits
         self._load_threads = LoadThreads(load_threads)
+        self._override_directories = override_directories or OverrideDirectories()
         self._models: dict[str, Model] = {}
         self._listing = RepositoryListing({}, ())
         # Others look in between; what they see must not hide a change from the next poll.
         self._followed = self._listing
         self._retirement = Retirement()
+        self._changes = VersionChanges(options, limits, self._load_threads, self._retirement)
         self._watchdog = Watchdog(lambda: (version.scheduler for version in (*self.serving(), *self._retirement)))
         self._loads: set[asyncio.Task[Model]] = set()
 
@@ -71,6 +73,11 @@ class ModelManager:
     def ready_numbers(self, name: str) -> list[int]:
         model = self._models.get(name)
         return [version.number for version in model.serving()] if model else []
+
+    def is_missed(self, name: str) -> bool:
+        """Whether nothing of the model is ready but should be: it loads, or failed to."""
+        model = self._models.get(name)
+        return model is not None and model.newest is None and model.is_amiss
 
     async def watch(self) -> None:
         """End runs that take too long, for ever."""
@@ -117,17 +124,25 @@ class ModelManager:
         listing = self._followed = await self._look()
         for warning in listing.warnings:
             _log.warning("%s", warning)
+        await self._load_threads.run(self._override_directories.remove_left_overs)
         chosen = list(listing.models) if names is None else list(names)
         await asyncio.gather(*(self._settle(name, listing.models.get(name)) for name in chosen))
 
-    async def load(self, name: str) -> None:
-        """Load the model as it is on disk now. Raises InvalidArgument with the reason when it fails."""
+    async def load(self, name: str, override: LoadOverride | None = None) -> None:
+        """Load the model as it is on disk now, or with what a client sent in place of that.
+
+        Raises InvalidArgument with the reason when it fails; what served before goes on serving.
+        """
         listing = await self.look()
         entry = listing.models.get(name)
-        if entry is None:
+        if entry is None and not (override and override.files):
             raise InvalidArgument(f"failed to load '{name}', failed to poll from model repository: no such model in it")
+        if override is None:
+            load = self._settle(name, entry, forget_failures=True)
+        else:
+            load = self._load_overridden(name, entry, override)
         # A client that gives up takes nothing back: who asks again finds the model loading, or loaded.
-        model = await asyncio.shield(self._kept(self._settle(name, entry, forget_failures=True)))
+        model = await asyncio.shield(self._kept(load))
         if model.failures:
             raise InvalidArgument(f"load failed for model '{name}': {'; '.join(model.failures)};\n")
 
@@ -137,8 +152,8 @@ class ModelManager:
         if model is None:
             return
         async with model.lock:
-            model.problem = ""
-            await self._reconcile(model, {})
+            model.problem, model.overridden = "", False
+            await self._changes.reconcile(model, {})
 
     async def poll(self) -> None:
         """Follow what changed on disk since the last poll. Raises StartupError when a root is not there any more."""
@@ -146,9 +161,16 @@ class ModelManager:
         after = self._followed = await self._look()
         difference = changes.compare(before, after)
         await asyncio.gather(
-            *(self._settle(name, after.models[name]) for name in (*difference.appeared, *difference.changed)),
-            *(self.unload(name) for name in difference.vanished),
+            *(
+                self._settle(name, after.models[name])
+                for name in (*difference.appeared, *difference.changed)
+                if not self._is_overridden(name)
+            ),
+            *(self.unload(name) for name in difference.vanished if not self._is_overridden(name)),
         )
+
+    def _is_overridden(self, name: str) -> bool:
+        return name in self._models and self._models[name].overridden
 
     def failures(self) -> dict[str, list[str]]:
         """Per model that is not as it should be: why."""
@@ -158,8 +180,14 @@ class ModelManager:
         """A task for ``load`` that goes on when nobody waits for it any more."""
         task = asyncio.get_running_loop().create_task(load)
         self._loads.add(task)
-        task.add_done_callback(self._loads.discard)
+        task.add_done_callback(self._end_load)
         return task
+
+    def _end_load(self, task: asyncio.Task[Model]) -> None:
+        self._loads.discard(task)
+        if not task.cancelled():
+            # Told to whoever still waits; asyncio would log it as forgotten where no one does.
+            task.exception()
 
     async def _settle(self, name: str, entry: ModelEntry | None, forget_failures: bool = False) -> Model:
         """Bring the model to what its entry on disk asks for."""
@@ -176,63 +204,35 @@ class ModelManager:
                 model.problem = error.message
                 _log.error("model '%s' cannot be served: %s", name, error.message)
                 return model
-            model.problem = ""
+            model.problem, model.overridden = "", False
             candidates = {number: Candidate(entry, config, version) for number, version in wanted.items()}
-            await self._reconcile(model, candidates)
+            await self._changes.reconcile(model, candidates)
         return model
 
-    async def _reconcile(self, model: Model, wanted: Mapping[int, Candidate]) -> None:
-        fingerprints = {number: candidate.fingerprint for number, candidate in wanted.items()}
-        model.forgive(fingerprints)
-        while action := next_action(fingerprints, model.present()):
-            if isinstance(action, Load):
-                await self._load_version(model, wanted[action.number])
-            else:
-                self._start_unloading(model, action.number)
-
-    async def _load_version(self, model: Model, candidate: Candidate) -> None:
-        record = model.versions.setdefault(candidate.version.number, VersionRecord())
-        previous = record.serving
-        if previous is None:
-            record.advance(VersionState.LOADING)
+    async def _load_overridden(self, name: str, entry: ModelEntry | None, override: LoadOverride) -> Model:
+        """Load the model from the files that a client sent; without any from ``entry``, what the repository has."""
+        if entry is not None and not override.files:
+            return await self._settle_overridden(entry, override)
+        directory = await self._load_threads.run(self._override_directories.build, override.files)
         try:
-            loaded = await self._load_threads.run(
-                model_loader.load_version, candidate.entry, candidate.config, candidate.version, self._options
-            )
-        except OrtolanError as error:
-            record.failed_fingerprint = candidate.fingerprint
-            if previous is None:
-                record.advance(VersionState.UNAVAILABLE, error.message)
-                reason = f"cannot be served: {error.message}"
-            else:
-                reason = record.reason = f"the newer files failed to load: {error.message}"
-            _log.error("model '%s' version %d: %s", model.name, candidate.version.number, reason)
-            return
-        self._put_in_service(model, record, loaded, candidate.fingerprint)
-        if previous is not None:
-            self._retirement.retire(previous)
+            sent = await self._load_threads.run(read_model_directory, directory, name, directory)
+            return await self._settle_overridden(sent, override)
+        finally:
+            # What was read from the files stays in memory: they need not outlast the load.
+            await asyncio.to_thread(self._override_directories.remove, directory)
 
-    def _put_in_service(
-        self, model: Model, record: VersionRecord, loaded: LoadedModel, fingerprint: Fingerprint
-    ) -> None:
-        for note in loaded.notes:
-            _log.warning("model '%s' version %d: %s", loaded.name, loaded.number, note)
-        serving = ModelVersion(loaded, self._limits, asyncio.get_running_loop())
-        serving.start()
-        if record.serving is None:
-            record.advance(VersionState.READY)
-        record.reason, record.fingerprint, record.failed_fingerprint = "", fingerprint, None
-        record.serving = serving
-        model.refresh_newest()
-
-    def _start_unloading(self, model: Model, number: int) -> None:
-        record = model.versions[number]
-        serving = record.serving
-        record.advance(VersionState.UNLOADING)
-        record.serving, record.fingerprint = None, None
-        model.refresh_newest()
-        if serving is not None:
-            self._retirement.retire(serving, lambda: _end_unloading(record))
+    async def _settle_overridden(self, entry: ModelEntry, override: LoadOverride) -> Model:
+        """Bring the model to what a client sent. Raises InvalidArgument, changing nothing, if it makes no sense."""
+        config = await self._load_threads.run(model_loader.read_override, entry, override)
+        wanted = model_loader.wanted_versions(entry, config)
+        model = self._models.setdefault(entry.name, Model(entry.name))
+        async with model.lock:
+            model.forget_failures()
+            model.problem = ""
+            candidates = {number: Candidate(entry, config, each, override.config) for number, each in wanted.items()}
+            await self._changes.reconcile(model, candidates)
+            model.overridden = model.overridden or not model.failures
+        return model
 
     async def stop(self) -> None:
         """Refuse new requests of every version, and return once all that were inside are answered.
@@ -242,14 +242,9 @@ class ModelManager:
         for load in list(self._loads):
             load.cancel()
         self._load_threads.stop()
+        self._override_directories.close()
         versions = list(self.serving())
         for version in versions:
             version.refuse_new()
         await asyncio.gather(*(version.drained() for version in versions), self._retirement.completed())
         await asyncio.gather(*(asyncio.to_thread(version.join, 5.0) for version in versions))
-
-
-def _end_unloading(record: VersionRecord) -> None:
-    # It may have been loaded again in the meantime.
-    if record.state is VersionState.UNLOADING:
-        record.advance(VersionState.UNAVAILABLE, UNLOADED)

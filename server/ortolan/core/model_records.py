@@ -37,18 +37,20 @@ class VersionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A version that is to be loaded, as it is on disk."""
+    """A version that is to be loaded, as it is on disk or as a client sent it."""
 
     entry: ModelEntry
     config: ModelConfig
     version: VersionEntry
+    override: str = ""
+    """The text of the configuration, where that is not the file's."""
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The version's own files and those that all versions share; what other versions have does not count."""
         own = str(self.version.number)
         files = tuple(fact for fact in self.entry.fingerprint if _version_of(fact[0]) in ("", own))
-        return (self.version, files)
+        return (self.version, files, self.override)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Model:
     versions: dict[int, VersionRecord] = field(default_factory=dict)
     problem: str = ""
     """Why nothing of it can be served: an unreadable configuration, no version."""
+    overridden: bool = False
+    """Whether it was loaded as a client said, so that what changes on disk does not concern it."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     newest: ModelVersion | None = None
     """The ready version with the highest number: the one that a request without a version gets."""

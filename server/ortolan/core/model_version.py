@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ortolan.core.request_terms import limits_of, with_id
+from ortolan.core.trace import Trace
 from ortolan.errors import InvalidArgument
 from ortolan.execution.calibration import Profile
 from ortolan.execution.device_share import DeviceShare
-from ortolan.execution.graph_request import NO_LIMITS, GraphRequest, RequestLimits
+from ortolan.execution.graph_request import GraphRequest
 from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.request_queue import QueueLimits
 from ortolan.execution.scheduler import Scheduler
@@ -15,7 +17,7 @@ from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import Session
 from ortolan.inference.classification import classified
 from ortolan.inference.datatypes import Array
-from ortolan.inference.request import InferenceRequest, InferenceResponse, Parameters, ResponseTiming, Tensor
+from ortolan.inference.request import InferenceRequest, InferenceResponse, ResponseTiming, Tensor
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.repository.model_config import ModelConfig
 
@@ -38,7 +40,7 @@ class LoadedModel:
     """What was mended or will not be done, one sentence each, for the operator."""
     load_duration_ns: int
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """For each output with a label file: the label of each index."""
+    """For each output with a label file, or with classes in the graph: the label of each index."""
 
 
 class ModelVersion:
@@ -70,10 +72,12 @@ class ModelVersion:
     def start(self) -> None:
         self.scheduler.start()
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+    async def infer(self, request: InferenceRequest, trace: Trace | None = None) -> InferenceResponse:
         """The answer to ``request``. Raises InvalidArgument when it does not fit, and what execution raises."""
-        rows = self.signature.check(request)
-        limits = _limits_of(request)
+        rows = self._checked_rows(request)
+        if trace is not None:
+            trace.entered(request.inputs)
+        limits = limits_of(request)
         inputs = {tensor.name: self._graph_array(tensor) for tensor in request.inputs}
         names = tuple(output.name for output in request.outputs) or self._all_outputs
         shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
@@ -83,10 +87,20 @@ class ModelVersion:
         else:
             answer = await self.scheduler.infer(asked)
         outputs = tuple(self._wire_tensor(name, array) for name, array in zip(names, answer.outputs, strict=True))
+        if trace is not None:
+            trace.executed(answer.queue_ns, answer.times)
+            trace.left(outputs)
         if any(output.class_count for output in request.outputs):
             outputs = self._with_classes(request, outputs)
         timing = ResponseTiming(answer.queue_ns, answer.compute_ns, answer.batch_rows)
         return InferenceResponse(self.name, self.number_text, request.id, outputs, timing=timing)
+
+    def _checked_rows(self, request: InferenceRequest) -> int:
+        """The rows of ``request``. Raises InvalidArgument, saying for which request, when it does not fit."""
+        try:
+            return self.signature.check(request)
+        except InvalidArgument as error:
+            raise InvalidArgument(with_id(error.message, request.id)) from error
 
     def _with_classes(self, request: InferenceRequest, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The outputs, those that are wanted as classes classified."""
@@ -143,22 +157,3 @@ def _filled(target: Sequence[int], shape: Sequence[int], dims: Sequence[int]) ->
 def shapes_vary(config: ModelConfig) -> bool:
     """Whether two requests for the model may differ in more than their rows."""
     return any(spec.optional or -1 in spec.dims for spec in config.inputs)
-
-
-def _limits_of(request: InferenceRequest) -> RequestLimits:
-    """What the request asks of the scheduler, by its parameters and by how it came."""
-    if not request.parameters and not request.deadline_ns:
-        return NO_LIMITS
-    priority = _count("priority", request.parameters)
-    timeout_us = _count("timeout", request.parameters)
-    if not (priority or timeout_us or request.deadline_ns):
-        return NO_LIMITS
-    return RequestLimits(priority, timeout_us, request.deadline_ns)
-
-
-def _count(name: str, parameters: Parameters) -> int:
-    """The parameter ``name``, which must be a whole number and not negative; 0 where there is none."""
-    value = parameters.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
-        raise InvalidArgument(f"request parameter '{name}' must be a whole number, 0 or more, got {value!r:.64}")
-    return value

@@ -91,7 +91,9 @@ class _StructureError(Exception):
 
 
 def _refused(model_name: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"the configuration of model '{model_name}' cannot be read: {reason}")
+    # JSON can spell lone surrogates, which no answer could carry.
+    sendable = reason.encode(errors="backslashreplace").decode()
+    return InvalidArgument(f"the configuration of model '{model_name}' cannot be read: {sendable}")
 
 
 def _explained(problem: str, where: str) -> str:
