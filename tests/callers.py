@@ -1,6 +1,7 @@
 """Clients that a test can cancel and drop, REST over plain sockets and gRPC over plain calls; what a server tells."""
 
 import asyncio
+import http.client
 import json
 import re
 from collections.abc import Mapping
@@ -50,6 +51,20 @@ def timing_of(text: str) -> dict[str, float]:
 def rest_body(array: np.ndarray, name: str = "x", parameters: Mapping[str, Any] | None = None) -> bytes:
     tensor = {"name": name, "shape": array.shape, "datatype": _DATATYPES[array.dtype], "data": array.ravel().tolist()}
     return json.dumps({"inputs": [tensor], "parameters": dict(parameters or {})}).encode()
+
+
+def ask(
+    server: ServerProcess, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+) -> Reply:
+    """One request on a connection of its own; ``body`` is bytes, or what becomes JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=LONGEST_S)
+    try:
+        sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, sent, dict(headers or {}))
+        response = connection.getresponse()
+        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
 
 
 async def rest(

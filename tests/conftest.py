@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import onnx_models
 import pytest
 from server_process import ServerProcess, running
@@ -10,6 +11,9 @@ from server_process import ServerProcess, running
 from ortolan.inference.datatypes import DATATYPES
 
 ROOT = Path(__file__).parents[1]
+
+# For `make fuzz`. The tests that say how many examples they need keep to that.
+hypothesis.settings.register_profile("long", max_examples=2000, deadline=None)
 
 _BATCHING = "dynamic_batching { }\ninstance_group [ { count: 1, kind: KIND_CPU } ]\n"
 

@@ -49,6 +49,10 @@ def repository(tmp_path: Path) -> Path:
         (["serve", NOWHERE, "--log-infos=1"], "unknown flag --log-infos"),
         (["serve", NOWHERE, "--http-port=x"], "--http-port (ORTOLAN_HTTP_PORT): "),
         (["serve", NOWHERE, "--strict-readiness", "x"], "--strict-readiness (ORTOLAN_STRICT_READINESS): "),
+        (["serve", NOWHERE, "--trace-rate=x"], "--trace-config: Unable to parse 'rate', got: x"),
+        (["serve", NOWHERE, "--trace-config=mode=opentelemetry"], "--trace-config: OpenTelemetry is not supported yet"),
+        (["serve", NOWHERE, "--trace-config=triton,file=/nowhere/t"], "--trace-config triton,file: cannot write to"),
+        (["models", NOWHERE, "--log-file=/nowhere/l"], "--log-file (ORTOLAN_LOG_FILE): cannot write to '/nowhere/l'"),
         (["serve", NOWHERE, "--load-model=a"], "--load-model needs --model-control-mode=explicit"),
         (["serve", NOWHERE, "--grpc-use-ssl=true"], "--grpc-use-ssl is not supported"),
         (["serve", NOWHERE, "--grpc-use-ssl"], "--grpc-use-ssl is not supported"),
@@ -94,14 +98,14 @@ def test_help_shows_what_there_is(arguments: list[str], words: list[str], capsys
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--log-info=1", "{}"],
-        ["--log-info", "1", "{}"],
-        ["{}", "--log-info", "1"],
-        ["{}", "--log-info"],
-        ["--log-info", "true", "--model-store", "{}"],
-        ["--log-info=1", "--backend-config=onnxruntime,a=b", "{}"],
-        ["--log-info=1", "--log-format=ISO8601", "{}"],
-        ["--log-info=1", "--grpc-keepalive-time=7200000", "--trace-config", "level=OFF", "--grpc-use-ssl=false", "{}"],
+        ["--allow-sagemaker=1", "{}"],
+        ["--allow-sagemaker", "1", "{}"],
+        ["{}", "--allow-sagemaker", "1"],
+        ["{}", "--allow-sagemaker"],
+        ["--allow-sagemaker", "true", "--model-store", "{}"],
+        ["--allow-sagemaker=1", "--backend-config=onnxruntime,a=b", "{}"],
+        ["--allow-sagemaker=1", "--log-format=ISO8601", "{}"],
+        ["--allow-sagemaker=1", "--trace-config", "level=OFF", "--grpc-use-ssl=false", "{}"],
     ],
 )
 def test_flags_of_triton_without_effect_take_their_value_and_get_a_word(
@@ -109,7 +113,7 @@ def test_flags_of_triton_without_effect_take_their_value_and_get_a_word(
 ) -> None:
     assert main(["models", *(flag.format(repository) for flag in flags)]) == 0
     printed = capsys.readouterr()
-    assert "ortolan: --log-info has no effect in this server\n" in printed.err
+    assert "ortolan: --allow-sagemaker has no effect in this server\n" in printed.err
     assert "  double  version 1" in printed.out
 
 

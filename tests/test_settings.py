@@ -59,7 +59,12 @@ TEXTS = [
     ("metrics_address", "10.0.0.1", "10.0.0.1"),
     ("metrics_port", "9000", 9000),
     ("log_verbose", "1", 1),
+    ("log_info", "false", False),
+    ("log_warning", "0", False),
+    ("log_error", "off", False),
+    ("log_file", "/var/log/o.log", "/var/log/o.log"),
     ("log_format", "json", "json"),
+    ("trace_config", "level=TIMESTAMPS; triton,file=/t", ("level=TIMESTAMPS", "triton,file=/t")),
 ]
 
 
@@ -136,7 +141,7 @@ def test_variables_of_others_are_left_alone() -> None:
         ("http_max_input_size", "64M", "valid integer"),
         ("device", "gpu9", "'cuda'"),
         ("fallback", "yes", "'forbid' or 'allow'"),
-        ("log_format", "xml", "'text' or 'json'"),
+        ("log_format", "xml", "'text', 'json', 'default' or 'ISO8601'"),
         ("log_verbose", "-1", "greater than or equal to 0"),
     ],
 )

@@ -32,9 +32,7 @@ _WITHOUT_EFFECT = (
     "--http-thread-count --reuse-http-port "
     "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-grpc-port "
     "--metrics-config --metrics-interval-ms --allow-gpu-metrics --allow-cpu-metrics "
-    "--cache-config --response-cache-byte-size --rate-limit --rate-limit-resource "
-    "--log-info --log-warning --log-error --log-file "
-    "--trace-config --trace-file --trace-level --trace-rate --trace-count --trace-log-frequency".split()
+    "--cache-config --response-cache-byte-size --rate-limit --rate-limit-resource".split()
 )
 
 # Those that guard access or encrypt: whoever sets one relies on it, so a server without it must not start.
@@ -43,8 +41,14 @@ _FALSE = ("false", "off", "no", "0")
 
 _ALIASES = {"model_repository": ["--model-store"], "disable_auto_complete_config": ["--strict-model-config"]}
 
-# Its --log-format knows only the time's form, which is ISO 8601 here.
-_TEXT_LOG_FORMATS = ("default", "ISO8601")
+# Its older flags, and what they are called in --trace-config.
+_TRACE_FLAGS = {
+    "--trace-file": "triton,file",
+    "--trace-level": "level",
+    "--trace-rate": "rate",
+    "--trace-count": "count",
+    "--trace-log-frequency": "triton,log-frequency",
+}
 
 # What its --backend-config may say that is a setting of ours.
 _BATCH_SIZE_CONFIGS = ("default-max-batch-size=", "onnxruntime,default-max-batch-size=")
@@ -101,7 +105,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
         )
         flags += names
     foreign = dict.fromkeys(_WITHOUT_EFFECT, _WithoutEffect) | dict.fromkeys(_GUARDS, _Guard)
-    for flag, action in (foreign | {"--backend-config": _BackendConfig}).items():
+    foreign |= dict.fromkeys(_TRACE_FLAGS, _TraceFlag) | {"--backend-config": _BackendConfig}
+    for flag, action in foreign.items():
         parser.add_argument(flag, action=action, nargs="?", dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return flags
 
@@ -130,6 +135,14 @@ class _Guard(_WithoutEffect):
                 "put a proxy in front that restricts access and encrypts, and leave the flag out"
             )
         super().__call__(parser, namespace, values, option_string)
+
+
+class _TraceFlag(_WithoutEffect):
+    """Takes an older flag for what --trace-config says now."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:  # noqa: ARG002
+        given = [*getattr(namespace, "trace_config", ()), f"{_TRACE_FLAGS[option_string or '']}={values or ''}"]
+        setattr(namespace, "trace_config", given)  # noqa: B010 - typed object
 
 
 class _BackendConfig(_WithoutEffect):
@@ -164,8 +177,6 @@ def _settings(parsed: argparse.Namespace) -> "Settings":
     paths = [*parsed.paths, *flags.pop("model_repository", [])]
     if paths:
         flags["model_repository"] = paths
-    if flags.get("log_format") in _TEXT_LOG_FORMATS:
-        flags["log_format"] = "text"
     for sentence in likely_misspelt(os.environ):
         print(f"ortolan: {sentence}", file=sys.stderr)
     settings = read_settings(flags, os.environ)
@@ -187,9 +198,9 @@ def _serve(parsed: argparse.Namespace) -> int:
     from ortolan.settings import held_requests
     from ortolan.summary import summary
 
-    logs.set_up(settings.log_verbose, settings.log_format == "json")
+    apply_log_settings = logs.set_up(settings.log_settings)
     manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), held_requests(os.environ))
-    server = Server(settings, manager, lambda started: print(summary(started), flush=True))
+    server = Server(settings, manager, lambda started: print(summary(started), flush=True), apply_log_settings)
     return _run(server.run())
 
 
@@ -200,7 +211,7 @@ def _models(parsed: argparse.Namespace) -> int:
     from ortolan.server import model_manager
     from ortolan.summary import explanation, models_table
 
-    logs.set_up(settings.log_verbose, settings.log_format == "json")
+    logs.set_up(settings.log_settings)
 
     async def show() -> int:
         manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS))

@@ -1,35 +1,75 @@
-"""How a log line looks: text for people, or one JSON object a line for machines. Never two lines for one event."""
+"""Which log lines there are, where they go and how they look: text for people, or one JSON object a line for machines.
+
+Never two lines for one event.
+"""
 
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from logging.handlers import WatchedFileHandler
 
-# What moves a terminal's cursor or ends a line somewhere: a client's text must not forge a line.
-_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
-_ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROLS}
-_ESCAPES_IN_TRACEBACKS = {code: escape for code, escape in _ESCAPES.items() if code != ord("\n")}
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
+from ortolan.core.log_settings import LogSettings
+from ortolan.errors import StartupError
+from ortolan.inference.printable import CONTROL_ESCAPES
+
+# A client's text must not forge a line.
+_ESCAPES_IN_TRACEBACKS = {code: escape for code, escape in CONTROL_ESCAPES.items() if code != ord("\n")}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROL_ESCAPES}
 
 
-def set_up(verbose: int, as_json: bool) -> None:
-    """Send every logger's lines to standard error; ``verbose`` above 0 adds debugging lines."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
+def set_up(settings: LogSettings) -> Callable[[LogSettings], None]:
+    """Let every logger log as ``settings`` say; what comes back lets them log otherwise, but to the same file.
+
+    Raises StartupError when that file cannot be written.
+    """
+    handler = _handler(settings.log_file)
+    logging.getLogger().handlers[:] = [handler]
+    apply = partial(_apply, handler)
+    apply(settings)
+    return apply
+
+
+def _handler(file: str) -> logging.Handler:
+    if not file:
+        return logging.StreamHandler(sys.stderr)
+    try:
+        # It notices when the file is moved away, as log rotation does, and begins another.
+        return WatchedFileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise StartupError(
+            f"--log-file (ORTOLAN_LOG_FILE): cannot write to '{file}': {error.strerror}; choose a file that can be "
+            "written, or leave the flag out to log to standard error"
+        ) from None
+
+
+def _apply(handler: logging.Handler, settings: LogSettings) -> None:
+    verbose = settings.log_verbose_level
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    handler.filters[:] = [partial(_is_wanted, settings)]
+    logging.getLogger().setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
     logging.getLogger("ortolan").setLevel(logging.DEBUG if verbose else logging.INFO)
     # Uvicorn's own start-up lines would say in six lines what our summary says in one.
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.WARNING)
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
 
 
+def _is_wanted(settings: LogSettings, record: logging.LogRecord) -> bool:
+    """Debugging lines depend on the loggers' levels only, as in Triton: their own switch is how verbose it is."""
+    if record.levelno >= logging.ERROR:
+        return settings.log_error
+    if record.levelno >= logging.WARNING:
+        return settings.log_warning
+    return settings.log_info or record.levelno < logging.INFO
+
+
 class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.000Z WARNING ortolan.core.model_manager: …``; control characters are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage().translate(_ESCAPES)}"
+        line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage().translate(CONTROL_ESCAPES)}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info).translate(_ESCAPES_IN_TRACEBACKS)
         return line

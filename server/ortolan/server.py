@@ -15,8 +15,13 @@ import uvicorn
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.load_threads import LOAD_THREADS
+from ortolan.core.log_settings import LogControl, LogSettings
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import ModelManager
+from ortolan.core.shared_memory import SharedMemoryRegions
+from ortolan.core.shared_tensors import SharedTensors
+from ortolan.core.trace_config import parse_trace_config
+from ortolan.core.tracing import Tracing
 from ortolan.errors import StartupError
 from ortolan.execution import session
 from ortolan.execution.calibration_cache import CalibrationCache
@@ -77,13 +82,28 @@ class Listeners:
 class Server:
     """One process of Ortolan."""
 
-    def __init__(self, settings: Settings, manager: ModelManager, announce: Callable[["Server"], None]) -> None:
-        """Build what needs no port; ``announce`` is called once the models are loaded and every door is open."""
+    def __init__(
+        self,
+        settings: Settings,
+        manager: ModelManager,
+        announce: Callable[["Server"], None],
+        apply_log_settings: Callable[[LogSettings], None],
+    ) -> None:
+        """Build what needs no port; ``announce`` is called once the models are loaded and every door is open.
+
+        ``apply_log_settings`` makes the process log otherwise. Raises StartupError for a wrong ``--trace-config``.
+        """
         self.settings = settings
         self._announce = announce
         self.manager = manager
         self.core = InferenceCore(
-            self.manager, settings.id, settings.model_control_mode == "explicit", settings.strict_readiness
+            self.manager,
+            settings.id,
+            settings.model_control_mode == "explicit",
+            settings.strict_readiness,
+            Tracing(parse_trace_config(settings.trace_config)),
+            LogControl(settings.log_settings, apply_log_settings),
+            SharedTensors(SharedMemoryRegions(settings.allow_client_shm), settings.max_queue_bytes),
         )
         self._stopping: asyncio.Event = asyncio.Event()
         self._drain_delay_s = 0.0
@@ -215,6 +235,7 @@ class Server:
         await asyncio.gather(*closing, *tasks)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.manager.stop(), max(0.5, end - loop.time()))
+        await asyncio.to_thread(self.core.tracing.close)
 
 
 def _models_run() -> bool:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ortolan.core.log_settings import LogSettings
 from ortolan.errors import StartupError
 
 ENVIRONMENT_PREFIX = "ORTOLAN_"
@@ -71,7 +72,9 @@ class Settings(BaseModel):
     )
 
     max_queue_bytes: Annotated[int, Field(ge=1)] = Field(
-        1 << 30, description="Bytes of tensors that may wait for one model version; more are refused with 503."
+        1 << 30,
+        description="Bytes of tensors that may wait for one model version, and of inputs in shared memory that may "
+        "be held at once; more are refused with 503.",
     )
     max_execution_secs: Seconds = Field(
         0.0, description="When a run is taken for hung and ended, for models that do not say it themselves; 0: never."
@@ -147,8 +150,20 @@ class Settings(BaseModel):
     )
     metrics_port: Port = Field(8002, description="The port to listen on for Prometheus; 0 picks a free one.")
 
-    log_verbose: Annotated[int, Field(ge=0)] = Field(0, description="1 and more: more log lines.")
-    log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
+    log_verbose: Count = Field(0, description="1: debugging lines as well; 2: those of libraries too.")
+    log_info: bool = Field(True, description="Log lines that say what goes on.")
+    log_warning: bool = Field(True, description="Log warnings.")
+    log_error: bool = Field(True, description="Log errors.")
+    log_file: str = Field("", description="The file to append log lines to, instead of standard error.")
+    log_format: Literal["text", "json", "default", "ISO8601"] = Field(
+        "text", description="How log lines look; default and ISO8601, Triton's names, are text."
+    )
+    trace_config: tuple[str, ...] = Field(
+        (),
+        description="[MODE,]SETTING=VALUE: which requests are traced, and to where: level=TIMESTAMPS or TENSORS, "
+        "rate=N, count=N, mode=triton, triton,file=PATH (without it nothing is written), triton,log-frequency=N. "
+        "May be given several times.",
+    )
 
     @field_validator("model_repository", "load_model", mode="before")
     @classmethod
@@ -156,7 +171,7 @@ class Settings(BaseModel):
         """One text, as the environment has it, stands for a list parted by commas. Blank parts are none."""
         return _parts(value, ",")
 
-    @field_validator("http_restricted_api", "grpc_restricted_protocol", mode="before")
+    @field_validator("http_restricted_api", "grpc_restricted_protocol", "trace_config", mode="before")
     @classmethod
     def _several_with_commas(cls, value: object) -> object:
         """As above, but parted by semicolons, because each part may have commas of its own."""
@@ -189,6 +204,17 @@ class Settings(BaseModel):
     @property
     def metrics_host(self) -> str:
         return self.metrics_address or self.http_address
+
+    @property
+    def log_settings(self) -> LogSettings:
+        return LogSettings(
+            log_file=self.log_file,
+            log_info=self.log_info,
+            log_warning=self.log_warning,
+            log_error=self.log_error,
+            log_verbose_level=self.log_verbose,
+            log_format="default" if self.log_format == "text" else self.log_format,
+        )
 
 
 def _parts(value: object, separator: str) -> object:

@@ -6,6 +6,8 @@ from typing import Any, cast
 import pytest
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.trace_settings import TraceSettings
+from ortolan.core.tracing import Tracing
 from ortolan.frontends import status
 from ortolan.frontends.rest.app import RestApp
 from ortolan.frontends.rest.inference_exchange import RestOptions
@@ -33,8 +35,10 @@ async def ask(app: RestApp, method: str, path: str) -> tuple[int, dict[str, Any]
 async def test_a_bug_is_a_500_that_tells_nothing_and_is_logged_once(
     method: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # To have nothing of a core but whether it drains is a bug that every route meets.
-    app = RestApp(cast(InferenceCore, SimpleNamespace(draining=False)), RestOptions(1000))
+    # To have nothing of a core but what the application itself looks at is a bug that every route meets.
+    app = RestApp(
+        cast(InferenceCore, SimpleNamespace(draining=False, tracing=Tracing(TraceSettings()))), RestOptions(1000)
+    )
     assert await ask(app, method, path) == (500, {"error": status.INTERNAL_MESSAGE})
     (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert path in record.getMessage()

@@ -90,7 +90,7 @@ BODIES = [
     (changed(data=["a", "b", "c", "d"]), "data"),
     (changed(data=None), "only one"),
     (changed(data=None, parameters={"binary_data_size": 16}), "expecting 16 additional bytes"),
-    (changed(data=None, parameters={"shared_memory_region": "r"}), "shared memory"),
+    (changed(data=None, parameters={"shared_memory_region": "r"}), "needs 'shared_memory_byte_size' beside it"),
     (json.dumps({**GOOD, "parameters": {"triton_x": 1}}), "reserved"),
 ]
 

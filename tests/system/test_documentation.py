@@ -30,6 +30,14 @@ def test_every_route_is_documented(document: dict[str, Any]) -> None:
     expected = {"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"}
     expected |= {f"/v2/repository/models/{{model_name}}/{change}" for change in ("load", "unload")}
     expected |= {prefix + tail for prefix in (model, version) for tail in ("", "/ready", "/config", "/stats", "/infer")}
+    expected |= {"/v2/trace/setting", f"{model}/trace/setting", "/v2/logging"}
+    expected |= {prefix + tail for prefix in (model, version) for tail in ("/generate", "/generate_stream")}
+    shared = [f"/v2/{kind}sharedmemory" for kind in ("system", "cuda")]
+    expected |= {prefix + tail for prefix in shared for tail in ("/status", "/unregister")}
+    expected |= {f"{prefix}/region/{{region_name}}{tail}" for prefix in shared for tail in ("/status", "/unregister")}
+    expected |= {f"{prefix}/region/{{region_name}}/register" for prefix in shared}
+    expected |= {"/v2/models", "/v1/models"}
+    expected |= {f"/v1/models/{{model_name}}{verb}" for verb in ("", ":predict")}
     assert set(document["paths"]) == expected
 
 
@@ -37,7 +45,7 @@ def test_what_no_route_takes_or_answers_is_not_documented(document: dict[str, An
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert not [operation for operation in operations if "422" in operation["responses"]]
     parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
-    assert {parameter["in"] for parameter in parameters} == {"path"}
+    assert {parameter["in"] for parameter in parameters} == {"path", "header"}
 
 
 def test_a_version_in_the_query_is_none(model_repo_server: ServerProcess) -> None:
@@ -59,7 +67,7 @@ def test_the_inference_example_is_answered_as_it_stands(
     path = f"/v2/models/{{model_name}}{tail}/infer"
     operation = document["paths"][path]["post"]
     for parameter in operation["parameters"]:
-        path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
+        path = path.replace(f"{{{parameter['name']}}}", parameter.get("example", ""))
     example = operation["requestBody"]["content"]["application/json"]["example"]
     request = urllib.request.Request(f"http://{model_repo_server.http}{path}", json.dumps(example).encode())
     with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - a URL of ours

@@ -45,6 +45,11 @@ class Restrictions:
     def __bool__(self) -> bool:
         return bool(self._required)
 
+    def header_of(self, category: str | None) -> str | None:
+        """The name of the header that ``category`` needs; None where it needs none."""
+        required = self._required.get(category or "")
+        return required.name if required else None
+
     def check(self, category: str, header: Header) -> None:
         """Raises Restricted when ``category`` needs a header that the request does not have, or has otherwise."""
         required = self._required.get(category)

@@ -107,6 +107,7 @@ class _Report:
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OrtolanError):
+            _log.debug("a call over gRPC was refused: %s", error)
             await self._abort(status.grpc_code(error), error.message[:_LONGEST_MESSAGE])
         elif isinstance(error, Exception):
             _log.error("a gRPC call failed in an unforeseen way", exc_info=error)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.tracing import GRPC, FrontendTrace
 from ortolan.errors import InvalidArgument, OrtolanError, Unavailable
 from ortolan.frontends import status
 from ortolan.frontends.grpc.call import Call
@@ -96,13 +97,18 @@ class _Stream:
 
     async def _answer(self, data: bytes) -> bytes:
         try:
+            trace = FrontendTrace(GRPC) if self._core.tracing.on else None
             request = self._call.on_request(protobuf_codec.decode_request(data))
-            response = await self._core.infer(request)
+            response = await self._core.infer(request, trace)
             final = {**response.parameters, protobuf_codec.FINAL_RESPONSE: True}
-            return protobuf_codec.encode_stream_response(replace(response, parameters=final))
+            encoded = protobuf_codec.encode_stream_response(replace(response, parameters=final))
+            if trace is not None:
+                trace.sent()
+            return encoded
         except OrtolanError as error:
             if self._call.wants_errors_raised():
                 raise
+            _log.debug("a request of a gRPC stream was refused: %s", error)
             return protobuf_codec.encode_stream_error(error.message, _id_of(data))
         except Exception:
             _log.exception("a request of a gRPC stream failed in an unforeseen way")

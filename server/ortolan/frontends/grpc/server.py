@@ -3,15 +3,17 @@
 from typing import Any
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import StartupError
+from ortolan.frontends.grpc import reflected
 from ortolan.frontends.grpc.handlers import Handlers
 from ortolan.frontends.grpc.health import HealthService
 from ortolan.frontends.grpc.inference_stream import InferenceStreams
 from ortolan.frontends.grpc.options import GrpcOptions, channel_options
 from ortolan.frontends.grpc.service import InferenceService
+from ortolan.frontends.grpc.settings import SettingsService
+from ortolan.frontends.grpc.shared_memory import SharedMemoryService
 from ortolan.frontends.listening import why_not
 from ortolan.protocol import protobuf_messages as messages
 
@@ -28,8 +30,7 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers(
             (self._inference_handler(core, handlers, options.timing), self._health_handler(handlers))
         )
-        services = (messages.INFERENCE_SERVICE, messages.HEALTH_SERVICE, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(services, self._server, pool=messages.POOL)
+        reflected.enable(self._server)
         host = f"[{address}]" if ":" in address else address
         try:
             self.port: int = self._server.add_insecure_port(f"{host}:{port}")
@@ -47,7 +48,8 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
     def _inference_handler(self, core: InferenceCore, handlers: Handlers, timing: bool) -> Any:
-        methods = InferenceService(core, timing).methods()
+        methods = InferenceService(core, timing).methods() | SettingsService(core).methods()
+        methods |= SharedMemoryService(core).methods()
         served = {name: handlers.unary(name, method) for name, method in methods.items()}
         served["ModelStreamInfer"] = handlers.stream("ModelStreamInfer", self._streams.answers)
         return grpc.method_handlers_generic_handler(messages.INFERENCE_SERVICE, served)

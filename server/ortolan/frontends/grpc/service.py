@@ -4,11 +4,12 @@ They know nothing of the transport below them, so that it can be changed.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.model_version import ModelVersion
+from ortolan.core.tracing import GRPC, FrontendTrace
 from ortolan.errors import NotFound, Unsupported
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
 from ortolan.frontends.grpc.call import Call, Method
@@ -43,13 +44,15 @@ class InferenceService:
         }
 
     async def model_infer(self, data: bytes, call: Call) -> bytes:
+        trace = FrontendTrace(GRPC) if self._core.tracing.on else None
         request = call.on_request(protobuf_codec.decode_request(data))
-        response = await self._core.infer(request)
-        if not self._timing or response.timing is None:
-            return protobuf_codec.encode_response(response)
+        response = await self._core.infer(request, trace)
         start_ns = time.monotonic_ns()
         encoded = protobuf_codec.encode_response(response)
-        call.trailers.append(("server-timing", server_timing(response.timing, time.monotonic_ns() - start_ns)))
+        if self._timing and response.timing is not None:
+            call.trailers.append(("server-timing", server_timing(response.timing, time.monotonic_ns() - start_ns)))
+        if trace is not None:
+            trace.sent()
         return encoded
 
     async def server_live(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
@@ -104,15 +107,13 @@ class InferenceService:
     async def repository_model_load(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.RepositoryModelLoadRequest, data)
         _refuse_repository_name(request.repository_name)
-        if request.parameters:
-            raise Unsupported("loading with parameters is not supported yet: change the files in the model repository")
-        await self._core.load(request.model_name)
+        await self._core.load(request.model_name, _chosen_values(request.parameters))
         return _bytes(messages.RepositoryModelLoadResponse())
 
     async def repository_model_unload(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.RepositoryModelUnloadRequest, data)
         _refuse_repository_name(request.repository_name)
-        await self._core.unload(request.model_name)
+        await self._core.unload(request.model_name, _chosen_values(request.parameters))
         return _bytes(messages.RepositoryModelUnloadResponse())
 
 
@@ -123,6 +124,12 @@ def _bytes(message: Any) -> bytes:
 def _refuse_repository_name(name: str) -> None:
     if name:
         raise Unsupported("'repository_name' specification is not supported")
+
+
+def _chosen_values(parameters: Mapping[str, Any]) -> dict[str, object]:
+    """The value that each parameter of the model repository has; None for one without."""
+    choices = {name: parameter.WhichOneof("parameter_choice") for name, parameter in parameters.items()}
+    return {name: getattr(parameters[name], choice) if choice else None for name, choice in choices.items()}
 
 
 def _add_tensors(field: Any, tensors: Iterable[TensorMetadata]) -> None:

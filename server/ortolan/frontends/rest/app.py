@@ -6,6 +6,7 @@ import logging
 
 import orjson
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,12 +15,23 @@ from starlette.types import Message, Receive, Scope, Send
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import OrtolanError, Restricted, Unavailable, UnsupportedEncoding
 from ortolan.frontends import status
-from ortolan.frontends.rest import documentation, health, models, repository
+from ortolan.frontends.rest import (
+    documentation,
+    generate,
+    health,
+    kserve_v1,
+    log_settings,
+    models,
+    repository,
+    shared_memory,
+    trace_settings,
+)
 from ortolan.frontends.rest.categories import category_of
 from ortolan.frontends.rest.compression import ENCODINGS
 from ortolan.frontends.rest.inference import InferenceEndpoint, inference_path
 from ortolan.frontends.rest.inference_exchange import InferenceExchange, RestOptions
 from ortolan.frontends.rest.request_body import header
+from ortolan.frontends.rest.traced import end_trace, traced
 
 _log = logging.getLogger(__name__)
 _PHRASES = {404: "Not Found", 405: "Method Not Allowed"}
@@ -39,12 +51,21 @@ class RestApp(FastAPI):
         exchange = InferenceExchange(core, options)
         self._inference = InferenceEndpoint(core, exchange)
         self.router.routes.extend(documentation.routes())
+        self.methods_of: dict[str, set[str]] = {}
         for router in (
             health.router(core),
             models.router(core),
+            generate.router(core, exchange),
+            kserve_v1.router(core, exchange),
             repository.router(core, options.max_body_bytes),
+            trace_settings.router(core, options.max_body_bytes),
+            log_settings.router(core, options.max_body_bytes),
+            shared_memory.router(core, options.max_body_bytes),
         ):
             self.include_router(router)
+            for route in router.routes:
+                if isinstance(route, APIRoute):
+                    self.methods_of.setdefault(route.path, set()).update(route.methods or ())
         self.add_exception_handler(OrtolanError, _report)
         self.add_exception_handler(HTTPException, _report_http)
         self.add_exception_handler(Exception, _report_bug)
@@ -55,6 +76,8 @@ class RestApp(FastAPI):
         if self._restrictions and (refusal := self._refusal(scope)):
             await _error_answer(refusal)(scope, receive, send)
             return
+        if self._core.tracing.on:
+            receive, send = traced(scope, receive, send)
         target = inference_path(scope)
         if target is None:
             await self._route(scope, receive, send)
@@ -89,6 +112,8 @@ class RestApp(FastAPI):
         except asyncio.CancelledError:
             if not started:
                 await _error_answer(_STOPPED)(scope, receive, send)
+        finally:
+            end_trace(scope)
 
     async def _infer(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -103,7 +128,7 @@ class RestApp(FastAPI):
             await _bug_answer(scope, error)(scope, receive, send)
 
     def openapi(self) -> dict[str, object]:
-        return documentation.openapi_document(self, self._core)
+        return documentation.openapi_document(self, self._core, self._restrictions)
 
 
 def _closing(send: Send) -> Send:
@@ -122,6 +147,7 @@ def _answer(status_code: int, message: str, headers: dict[str, str] | None = Non
 
 
 def _error_answer(error: OrtolanError) -> Response:
+    _log.debug("a request over HTTP was refused: %s", error)
     headers = None
     if isinstance(error, Unavailable):
         headers = {"retry-after": str(error.retry_after_s)}
@@ -140,11 +166,16 @@ async def _report(request: Request, error: Exception) -> Response:  # noqa: ARG0
     return _error_answer(error)
 
 
-async def _report_http(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _report_http(request: Request, error: Exception) -> Response:
     """What the router itself refuses."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this kind
     message = _PHRASES.get(error.status_code, error.detail)
-    return _answer(error.status_code, message, dict(error.headers) if error.headers else None)
+    headers = dict(error.headers) if error.headers else None
+    route = request.scope.get("route")
+    # The router names the methods of the first route with this path only. What a route says itself stands.
+    if error.status_code == 405 and route is not None and request.method not in route.methods:
+        headers = {"allow": ", ".join(sorted(request.app.methods_of[route.path]))}
+    return _answer(error.status_code, message, headers)
 
 
 async def _report_bug(request: Request, error: Exception) -> Response:

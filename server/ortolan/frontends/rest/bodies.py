@@ -1,6 +1,11 @@
 """The documented JSON bodies of every route but inference, which has its own codec."""
 
-from pydantic import BaseModel, Field
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NumberText = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
+CountText = Annotated[str, Field(pattern="^(-1|[0-9]{1,9})$")]
 
 
 class ErrorBody(BaseModel):
@@ -15,6 +20,19 @@ class ServerMetadataBody(BaseModel):
     name: str
     version: str
     extensions: list[str]
+
+
+class ModelNamesBody(BaseModel):
+    """The models that have a ready version."""
+
+    models: list[str]
+
+
+class V1ModelBody(BaseModel):
+    """One model that is ready."""
+
+    name: str
+    ready: bool
 
 
 class TensorMetadataBody(BaseModel):
@@ -117,6 +135,24 @@ class IndexRequestBody(BaseModel):
     ready: bool = Field(False, description="Only those that are ready.")
 
 
+class LoadRequestBody(BaseModel):
+    """What to load a model from; nothing to load it from the repository."""
+
+    parameters: dict[str, str] | None = Field(
+        None,
+        description="'config': a model configuration as JSON text, in place of the model's own. 'file:<path>', such as "
+        "'file:1/model.onnx': a file as base64 text; with any, the model's directory is made of these alone.",
+    )
+
+
+class UnloadRequestBody(BaseModel):
+    """How to unload a model."""
+
+    parameters: dict[Literal["unload_dependents"], bool] | None = Field(
+        None, description="Without ensembles it changes nothing."
+    )
+
+
 class IndexEntryBody(BaseModel):
     """One version in the repository; only ``name`` for a model that was never loaded."""
 
@@ -124,6 +160,56 @@ class IndexEntryBody(BaseModel):
     version: str | None = None
     state: str | None = None
     reason: str | None = None
+
+
+class TraceSettingsBody(BaseModel):
+    """Which requests are traced."""
+
+    trace_level: list[Literal["OFF", "TIMESTAMPS", "TENSORS"]]
+    trace_rate: str = Field(description="Every so manieth request is traced.")
+    trace_count: str = Field(description="How many requests will be traced yet; -1 for no end.")
+    log_frequency: str = Field(description="After how many traces another file is begun; 0 for never.")
+    trace_file: str = Field(description="Where traces are written; nothing is traced without it.")
+    trace_mode: Literal["triton"]
+
+
+class TraceChangeBody(BaseModel):
+    """New trace settings; null for a model's is to have that of all models again, and for theirs the operator's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trace_level: (
+        list[Literal["TIMESTAMPS", "TENSORS", "MIN", "MAX"]]
+        | Annotated[list[Literal["OFF"]], Field(max_length=1)]
+        | Literal["OFF", "TIMESTAMPS", "TENSORS", "MIN", "MAX"]
+        | None
+    ) = Field(None, description="MIN and MAX are old names of TIMESTAMPS.")
+    trace_rate: NumberText | Annotated[list[NumberText], Field(max_length=1)] | None = None
+    trace_count: CountText | Annotated[list[CountText], Field(max_length=1)] | None = None
+    log_frequency: NumberText | Annotated[list[NumberText], Field(max_length=1)] | None = None
+
+
+class LogSettingsBody(BaseModel):
+    """What is logged."""
+
+    log_file: str = Field(description="Where lines go; empty for standard error.")
+    log_info: bool
+    log_warning: bool
+    log_error: bool
+    log_verbose_level: int = Field(description="1: debugging lines as well; 2: those of libraries too.")
+    log_format: Literal["default", "ISO8601", "json"] = Field(description="The first two are both text.")
+
+
+class LogChangeBody(BaseModel):
+    """New log settings; what is left out or null stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    log_info: bool | None = None
+    log_warning: bool | None = None
+    log_error: bool | None = None
+    log_verbose_level: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    log_format: Literal["default", "ISO8601", "json"] | None = None
 
 
 class InputTensorBody(BaseModel):
@@ -170,3 +256,19 @@ class InferenceResponseBody(BaseModel):
     model_version: str
     parameters: dict[str, bool | int | float | str] | None = None
     outputs: list[OutputTensorBody]
+
+
+class GenerateResponseBody(BaseModel):
+    """The answer to one request to generate: beside these its outputs, each a value or a flat list."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str | None = None
+    model_name: str
+    model_version: str
+
+
+class PredictionsBody(BaseModel):
+    """Predictions in the form of the request: one for each instance, or whole outputs."""
+
+    predictions: object

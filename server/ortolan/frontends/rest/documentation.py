@@ -4,7 +4,6 @@ Swagger UI's files come from a package that carries them, so that the page works
 """
 
 from importlib.resources import files
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -17,22 +16,30 @@ from starlette.routing import Route
 from ortolan import __version__
 from ortolan.core.inference_core import InferenceCore
 from ortolan.frontends.rest.bodies import ErrorBody, InferenceRequestBody, InferenceResponseBody
-from ortolan.inference.example_request import example_request, is_small
+from ortolan.frontends.rest.document_corrections import correct
+from ortolan.frontends.rest.documented_errors import inference_errors
+from ortolan.frontends.rest.documented_examples import add_examples, shown_version
+from ortolan.frontends.restriction import Restrictions
+from ortolan.inference.example_request import example_request
 
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DESCRIPTION = (
     "A model server for ONNX models that speaks the Open Inference Protocol with Triton's extensions. "
     "Tensors may also travel as binary data after the JSON; see the header Inference-Header-Content-Length."
 )
-_ERRORS = {
-    "400": "The request does not fit the model",
-    "404": "No such model or version",
-    "500": "The model failed",
-    "503": "The version is not ready, or its queue is full",
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+_LENGTH = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+_LENGTH_MEANS = "The length in bytes of the JSON that binary parts follow. Without it all is JSON"
+_HEADER_LENGTH_PARAMETER: dict[str, object] = {
+    "name": _HEADER_LENGTH,
+    "in": "header",
+    "required": False,
+    "description": _LENGTH_MEANS + "; 0: nothing is, and the body is the elements of the model's only input.",
+    "schema": _LENGTH,
 }
 
 
-def openapi_document(app: FastAPI, core: InferenceCore) -> dict[str, object]:
+def openapi_document(app: FastAPI, core: InferenceCore, restrictions: Restrictions) -> dict[str, object]:
     """The OpenAPI document, made anew for each reader because its example is taken from a model that is ready now."""
     document = get_openapi(title="Ortolan", version=__version__, description=_DESCRIPTION, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -41,26 +48,19 @@ def openapi_document(app: FastAPI, core: InferenceCore) -> dict[str, object]:
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
     paths = document["paths"]
-    _leave_out_fastapis_refusals(document)
+    add_examples(paths, core)
     paths["/v2/models/{model_name}/infer"] = {"post": _infer_operation(core, False)}
     paths["/v2/models/{model_name}/versions/{model_version}/infer"] = {"post": _infer_operation(core, True)}
+    correct(document, restrictions)
     return document
 
 
-def _leave_out_fastapis_refusals(document: dict[str, Any]) -> None:
-    """No route has a parameter that FastAPI could refuse, yet it lists its 422 for all that have one."""
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
-
-
 def _infer_operation(core: InferenceCore, with_version: bool) -> dict[str, object]:
-    shown = next((version for version in core.serving() if is_small(version.signature)), None)
+    shown = shown_version(core)
     parameters = [_path_parameter("model_name", shown.name if shown else None)]
     if with_version:
         parameters.append(_path_parameter("model_version", shown.number_text if shown else None))
+    parameters.append(_HEADER_LENGTH_PARAMETER)
     content: dict[str, object] = {"schema": {"$ref": "#/components/schemas/InferenceRequestBody"}}
     if shown:
         content["example"] = example_request(shown.signature)
@@ -69,13 +69,18 @@ def _infer_operation(core: InferenceCore, with_version: bool) -> dict[str, objec
         "summary": "Infer with a model version" if with_version else "Infer with a model",
         "operationId": "infer_version" if with_version else "infer",
         "parameters": parameters,
-        "requestBody": {"required": True, "content": {"application/json": content}},
+        "requestBody": {"required": True, "content": {"application/json": content, "application/octet-stream": {}}},
         "responses": {
             "200": {
-                "description": "The outputs",
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceResponseBody"}}},
+                "description": "The outputs; after the JSON those that are wanted in binary form",
+                "headers": {_HEADER_LENGTH: {"description": _LENGTH_MEANS, "schema": _LENGTH}},
+                "content": {
+                    "application/json": {"schema": {"$ref": "#/components/schemas/InferenceResponseBody"}},
+                    "application/octet-stream": {},
+                },
             },
-            **{status: _error_answer(description) for status, description in _ERRORS.items()},
+            **{str(status): _error_answer(each["description"]) for status, each in inference_errors().items()},
+            "501": _error_answer("Clients may not use shared memory"),
         },
     }
 

@@ -14,6 +14,7 @@ from ortolan.frontends.header_forwarding import NO_FORWARDING, HeaderForwarding
 from ortolan.frontends.rest.compression import compressed, pays, preferred_encoding
 from ortolan.frontends.rest.disconnect import cancelled_on_disconnect
 from ortolan.frontends.rest.request_body import header, read_body
+from ortolan.frontends.rest.traced import trace_of
 from ortolan.frontends.restriction import NO_RESTRICTIONS, Restrictions
 from ortolan.frontends.server_timing import server_timing
 from ortolan.inference.request import InferenceRequest, InferenceResponse
@@ -53,7 +54,7 @@ class InferenceExchange:
             named = ((str(name, "latin-1"), str(value, "latin-1")) for name, value in scope["headers"])
             request = replace(request, parameters=self._options.forwarding.parameters(named, request.parameters))
         with cancelled_on_disconnect(receive):
-            return await self._core.infer(request)
+            return await self._core.infer(request, trace_of(scope))
 
     async def answer(
         self,

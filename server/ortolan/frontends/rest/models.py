@@ -19,6 +19,7 @@ from ortolan.frontends.rest.bodies import (
     ErrorBody,
     InferenceStatisticsBody,
     ModelMetadataBody,
+    ModelNamesBody,
     ModelStatisticsBody,
     StatisticsBody,
     TensorMetadataBody,
@@ -36,6 +37,11 @@ _NONE: DurationBody = DurationBody(count=0, ns=0)
 
 def router(core: InferenceCore) -> APIRouter:
     routes = APIRouter(tags=["models"])
+
+    # KServe's, not Triton's.
+    @routes.get("/v2/models", summary="The models that can be asked", response_model=ModelNamesBody)
+    async def model_names() -> Response:
+        return json_response(ModelNamesBody(models=core.model_names()))
 
     # Before /v2/models/{model_name}, which would take "stats" for a model's name.
     @routes.get("/v2/models/stats", summary="Statistics of every ready version", response_model=StatisticsBody)

@@ -1,19 +1,31 @@
 """``/v2/repository``: what the model repository holds, and loading and unloading."""
 
+import binascii
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.load_override import FILE_PREFIX
 from ortolan.errors import InvalidArgument, Unsupported
-from ortolan.frontends.rest.bodies import ErrorBody, IndexEntryBody, IndexRequestBody
-from ortolan.frontends.rest.request_body import read_body
+from ortolan.frontends.rest.bodies import (
+    ErrorBody,
+    IndexEntryBody,
+    IndexRequestBody,
+    LoadRequestBody,
+    UnloadRequestBody,
+)
+from ortolan.frontends.rest.json_body import read_json_object
+from ortolan.inference.printable import printable
 
 _Responses = dict[int | str, dict[str, Any]]
 _BAD: _Responses = {400: {"model": ErrorBody, "description": "The request cannot be honoured as it is"}}
 _NOT_ALLOWED: _Responses = {503: {"model": ErrorBody, "description": "The control mode does not allow it"}}
+_SHOWN = 80
 
 
 def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
@@ -24,12 +36,10 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         summary="Every model of the repository with its versions' states",
         response_model=list[IndexEntryBody],
         responses=_BAD,
-        openapi_extra={
-            "requestBody": {"content": {"application/json": {"schema": IndexRequestBody.model_json_schema()}}}
-        },
+        openapi_extra=_documented(IndexRequestBody),
     )
     async def index(request: Request) -> Response:
-        only_ready = (await _json_object(request, max_body_bytes)).get("ready", False)
+        only_ready = (await read_json_object(request, max_body_bytes)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidArgument(f"'ready' expects true or false, got {type(only_ready).__name__}")
         entries = await core.index(only_ready)
@@ -40,32 +50,58 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         ]
         return Response(orjson.dumps(present), media_type="application/json")
 
-    @routes.post("/v2/repository/models/{model_name}/load", summary="Load a model", responses=_BAD | _NOT_ALLOWED)
+    @routes.post(
+        "/v2/repository/models/{model_name}/load",
+        summary="Load a model",
+        responses=_BAD | _NOT_ALLOWED,
+        response_class=Response,
+        openapi_extra=_documented(LoadRequestBody),
+    )
     async def load(model_name: str, request: Request) -> Response:
-        parameters = (await _json_object(request, max_body_bytes)).get("parameters") or {}
-        if parameters:
-            raise Unsupported("loading with parameters is not supported yet: change the files in the model repository")
-        await core.load(model_name)
+        parameters = _parameters(await read_json_object(request, max_body_bytes))
+        await core.load(model_name, {name: _decoded(name, value) for name, value in parameters.items()})
         return Response()
 
-    @routes.post("/v2/repository/models/{model_name}/unload", summary="Unload a model", responses=_NOT_ALLOWED | _BAD)
+    @routes.post(
+        "/v2/repository/models/{model_name}/unload",
+        summary="Unload a model",
+        responses=_NOT_ALLOWED | _BAD,
+        response_class=Response,
+        openapi_extra=_documented(UnloadRequestBody),
+    )
     async def unload(model_name: str, request: Request) -> Response:
-        await _json_object(request, max_body_bytes)
-        await core.unload(model_name)
+        await core.unload(model_name, _parameters(await read_json_object(request, max_body_bytes)))
         return Response()
+
+    # Triton's clients know these forms, and no server honours them: so they are answered, and not offered.
+    @routes.post("/v2/repository/{repository_name}/index", include_in_schema=False)
+    @routes.post("/v2/repository/{repository_name}/models/{model_name}/load", include_in_schema=False)
+    @routes.post("/v2/repository/{repository_name}/models/{model_name}/unload", include_in_schema=False)
+    async def named_repository() -> Response:
+        raise Unsupported("'repository_name' specification is not supported")
 
     return routes
 
 
-async def _json_object(request: Request, max_body_bytes: int) -> dict[str, object]:
-    """The body as a JSON object; an empty body is an empty one."""
-    body = await read_body(request.scope, request.receive, max_body_bytes)
-    if not body.strip():
+def _documented(body: type[BaseModel]) -> dict[str, Any]:
+    return {"requestBody": {"content": {"application/json": {"schema": body.model_json_schema()}}}}
+
+
+def _parameters(document: Mapping[str, object]) -> Mapping[str, object]:
+    parameters = document.get("parameters")
+    if parameters is None:
         return {}
+    if not isinstance(parameters, dict):
+        raise InvalidArgument("'parameters' expects an object")
+    return parameters
+
+
+def _decoded(name: str, value: object) -> object:
+    """The content of a file, which is base64 text here; any other value as it is."""
+    if not (name.startswith(FILE_PREFIX) and isinstance(value, str)):
+        return value
     try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidArgument(f"failed to parse the request JSON buffer: {error}") from None
-    if not isinstance(found, dict):
-        raise InvalidArgument(f"the request's body must be a JSON object, got {type(found).__name__}")
-    return found
+        return binascii.a2b_base64(value, strict_mode=True)
+    # binascii.Error for what is not base64, ValueError for what is not even ASCII.
+    except ValueError as error:
+        raise InvalidArgument(f"load parameter '{printable(name, _SHOWN)}' is not base64 text: {error}") from error

@@ -1,0 +1,78 @@
+"""What FastAPI's document does not know of our routes: their headers, the form of versions, what any body can meet."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ortolan.frontends.rest.categories import category_of
+from ortolan.frontends.restriction import Restrictions
+
+_ERROR: Mapping[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+_OF_ANY_BODY = {
+    "Content-Encoding": ("How the body is compressed.", {"type": "string", "enum": ["", "identity", "gzip", "deflate"]}),
+}
+_OF_INFERENCE = {
+    "X-Request-Timeout": (
+        "Seconds after which the answer is not wanted any more; decimals are allowed.",
+        {"type": "string", "pattern": r"^[0-9]{1,5}(\.[0-9]{1,9})?$"},
+    ),
+}
+_VERSION = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+
+
+def correct(document: dict[str, Any], restrictions: Restrictions) -> None:
+    """Make the document exact: what is said of each route is what it takes and answers, and all of that."""
+    _leave_out_fastapis_refusals(document)
+    for schema in document["components"]["schemas"].values():
+        _leave_out_nulls(schema)
+    for path, operation in _operations(document):
+        if "{model_version}" in path:
+            _say_what_a_version_is(operation)
+        if "requestBody" in operation:
+            _add_headers(operation, _OF_ANY_BODY)
+            _add_error(operation, "415", "The body's Content-Encoding is not known")
+        if "504" in operation["responses"]:
+            _add_headers(operation, _OF_INFERENCE)
+        if header := restrictions.header_of(category_of(path)):
+            _add_headers(operation, {header: ("What the operator asks for.", {"type": "string"})})
+            _add_error(operation, "403", "The header that the operator asks for is not there, or has another value")
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            yield path, operation
+
+
+def _leave_out_fastapis_refusals(document: dict[str, Any]) -> None:
+    """No route has a parameter that FastAPI could refuse, yet it lists its 422 for all that have one."""
+    for _, operation in _operations(document):
+        operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
+def _leave_out_nulls(schema: dict[str, Any]) -> None:
+    """What a body may be without is left out of it, never null."""
+    for member in schema.get("properties", {}).values():
+        if any(choice == {"type": "null"} for choice in member.get("anyOf", ())):
+            choices = [choice for choice in member.pop("anyOf") if choice != {"type": "null"}]
+            member |= choices[0] if len(choices) == 1 else {"anyOf": choices}
+            member.pop("default", None)
+
+
+def _say_what_a_version_is(operation: dict[str, Any]) -> None:
+    for parameter in operation["parameters"]:
+        if parameter["name"] == "model_version":
+            parameter["schema"] = _VERSION
+    _add_error(operation, "400", "The version is not a whole number")
+
+
+def _add_headers(operation: dict[str, Any], headers: Mapping[str, tuple[str, dict[str, Any]]]) -> None:
+    operation.setdefault("parameters", []).extend(
+        {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+        for name, (description, schema) in headers.items()
+    )
+
+
+def _add_error(operation: dict[str, Any], status: str, description: str) -> None:
+    operation["responses"].setdefault(status, {"description": description, "content": _ERROR})
