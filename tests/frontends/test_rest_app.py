@@ -1,13 +1,11 @@
 import json
 import logging
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from ortolan.core.inference_core import InferenceCore
-from ortolan.core.trace_settings import TraceSettings
-from ortolan.core.tracing import Tracing
+from ortolan.core.model_manager import ModelManager
 from ortolan.frontends import status
 from ortolan.frontends.rest.app import RestApp
 from ortolan.frontends.rest.inference_exchange import RestOptions
@@ -30,15 +28,13 @@ async def ask(app: RestApp, method: str, path: str) -> tuple[int, dict[str, Any]
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v2"), ("GET", "/v2/models/m"), ("POST", "/v2/repository/index"), ("POST", "/v2/models/m/infer")],
+    [("GET", "/v2/models"), ("GET", "/v2/models/m"), ("POST", "/v2/repository/index"), ("POST", "/v2/models/m/infer")],
 )
 async def test_a_bug_is_a_500_that_tells_nothing_and_is_logged_once(
     method: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # To have nothing of a core but what the application itself looks at is a bug that every route meets.
-    app = RestApp(
-        cast(InferenceCore, SimpleNamespace(draining=False, tracing=Tracing(TraceSettings()))), RestOptions(1000)
-    )
+    # To have no manager of models is a bug that all of these meet.
+    app = RestApp(InferenceCore(cast(ModelManager, None), "ortolan", True, True), RestOptions(1000))
     assert await ask(app, method, path) == (500, {"error": status.INTERNAL_MESSAGE})
     (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert path in record.getMessage()

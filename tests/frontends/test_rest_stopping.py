@@ -2,23 +2,22 @@
 
 import asyncio
 import json
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from ortolan.core.inference_core import InferenceCore
-from ortolan.core.trace_settings import TraceSettings
-from ortolan.core.tracing import Tracing
+from ortolan.core.model_manager import ModelManager
 from ortolan.frontends.rest.app import RestApp
 from ortolan.frontends.rest.inference_exchange import RestOptions
 
 
 @pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/repository/models/m/load", "/v2/models/m/infer"])
 async def test_a_request_that_a_stopping_server_cancels_is_told_so(path: str) -> None:
-    app = RestApp(
-        cast(InferenceCore, SimpleNamespace(draining=True, tracing=Tracing(TraceSettings()))), RestOptions(1000)
-    )
+    # None of these requests gets as far as the models.
+    core = InferenceCore(cast(ModelManager, None), "ortolan", True, True)
+    core.set_draining()
+    app = RestApp(core, RestOptions(1000))
     asked = asyncio.Event()
     sent: list[Any] = []
 
