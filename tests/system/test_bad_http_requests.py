@@ -137,7 +137,7 @@ def test_binary_data_that_do_not_fit_their_header_are_refused(
     ("method", "path", "status", "said"),
     [
         ("GET", "/", 404, "Not Found"),
-        ("GET", "/v1/models/iris", 404, "Not Found"),
+        ("GET", "/v1/models/iris/versions/1", 404, "Not Found"),
         ("GET", "/v2/", 404, "Not Found"),
         ("POST", "/v2/models/iris/infer/", 404, "Not Found"),
         ("POST", "/v2/models//infer", 404, "Not Found"),

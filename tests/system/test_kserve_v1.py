@@ -213,7 +213,7 @@ def test_a_deadline_that_passes_is_told(small_models_server: ServerProcess) -> N
 def test_the_documented_example_is_answered_as_it_stands(model_repo_server: ServerProcess) -> None:
     paths = get(model_repo_server, "/openapi.json")["paths"]
     operation = paths["/v1/models/{model_name}:predict"]["post"]
-    (parameter,) = operation["parameters"]
+    (parameter,) = (each for each in operation["parameters"] if each["in"] == "path")
     example = operation["requestBody"]["content"]["application/json"]["example"]
     assert predictions(model_repo_server, parameter["example"], example)
     assert {*operation["responses"]} == {"200", "400", "404", "415", "500", "503", "504"}

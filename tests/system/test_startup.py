@@ -216,10 +216,10 @@ def test_settings_come_from_the_environment_and_flags_beat_it(tmp_path: Path) ->
 def test_flags_of_triton_without_effect_are_accepted_with_a_word(tmp_path: Path) -> None:
     onnx_models.save_version(tmp_path / "repository", "double", onnx_models.doubler())
     log = tmp_path / "log"
-    flags = ("--model-store", tmp_path / "repository", "--log-info", "1", "--backend-config=onnxruntime,a=b")
+    flags = ("--model-store", tmp_path / "repository", "--rate-limit", "off", "--backend-config=onnxruntime,a=b")
     with running(*flags, "--grpc-infer-thread-count=4", log=log) as server:
         assert names(server) == ["double"]
-    for flag in ("--log-info", "--backend-config=onnxruntime,a=b", "--grpc-infer-thread-count"):
+    for flag in ("--rate-limit", "--backend-config=onnxruntime,a=b", "--grpc-infer-thread-count"):
         assert f"{flag} has no effect" in log.read_text()
 
 
