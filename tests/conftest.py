@@ -13,7 +13,7 @@ from ortolan.inference.datatypes import DATATYPES
 ROOT = Path(__file__).parents[1]
 
 # For `make fuzz`. The tests that say how many examples they need keep to that.
-hypothesis.settings.register_profile("long", max_examples=2000, deadline=None)
+hypothesis.settings.register_profile("long", max_examples=500, deadline=None)
 
 _BATCHING = "dynamic_batching { }\ninstance_group [ { count: 1, kind: KIND_CPU } ]\n"
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ortolan.errors import InvalidArgument
-from ortolan.protocol.protobuf_framing import RAW_OUTPUT_CONTENTS, field_head, raw_views
+from ortolan.protocol.protobuf_framing import MAX_FIELDS, RAW_OUTPUT_CONTENTS, field_head, has_more_fields, raw_views
 from ortolan.protocol.protobuf_messages import ModelInferRequest, ModelInferResponse, parse
 
 HEAD = ModelInferRequest(model_name="m", id="1").SerializeToString()
@@ -43,6 +43,35 @@ def test_raw_contents_at_the_end_are_found_where_they_lie(data: bytes, expected:
 )
 def test_a_message_of_unusual_form_is_left_to_protobuf(data: bytes, reason: str) -> None:
     assert raw_views(data) is None
+
+
+def test_a_message_of_many_fields_is_not_walked_to_its_end() -> None:
+    assert raw_views(_raw(*[b""] * MAX_FIELDS)) is not None
+    assert raw_views(_raw(*[b""] * (MAX_FIELDS + 1))) is None
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"\x2a\x00",
+        b"\x3a\x81\x00x",
+        b"\x08\x01",
+        b"\x08" + b"\xff" * 9 + b"\x01",
+        b"\x09" + bytes(8),
+        b"\x0d" + bytes(4),
+        b"\x7b",
+        b"\x80\x80\x04\x01",
+    ],
+    ids=["tensor", "long length", "varint", "longest varint", "fixed64", "fixed32", "group", "large number"],
+)
+def test_fields_of_every_form_are_counted(field: bytes) -> None:
+    assert not has_more_fields(HEAD + field * 7, 9)
+    assert has_more_fields(HEAD + field * 8, 9)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x2a", b"\x80" * 20, b"\x0e" * 20, b"\x2a\x7f", b"\x08" + b"\x80" * 20])
+def test_fields_are_counted_up_to_where_the_message_breaks(data: bytes) -> None:
+    assert not has_more_fields(data, 1)
 
 
 def test_views_share_the_messages_bytes() -> None:

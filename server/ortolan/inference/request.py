@@ -8,6 +8,9 @@ import numpy as np
 from ortolan.inference.datatypes import Array, Datatype
 from ortolan.inference.shared_memory import SharedMemorySlice
 
+MAX_TENSORS = 4096
+"""As many inputs and as many outputs as one request may list."""
+
 ParameterValue = bool | int | float | str
 Parameters = Mapping[str, ParameterValue]
 

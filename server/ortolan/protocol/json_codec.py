@@ -20,6 +20,7 @@ from ortolan.errors import InvalidArgument
 from ortolan.inference import datatypes
 from ortolan.inference.datatypes import Datatype
 from ortolan.inference.request import (
+    MAX_TENSORS,
     UNREAD,
     InferenceRequest,
     InferenceResponse,
@@ -47,9 +48,6 @@ from ortolan.protocol.json_tensors import (
     with_non_finite_tokens,
 )
 from ortolan.protocol.shared_memory_parameters import refuse_classes, shared_memory_slice
-
-MAX_TENSORS = 4096
-"""As many inputs and as many outputs as one request may list."""
 
 _REQUEST = "the request"
 

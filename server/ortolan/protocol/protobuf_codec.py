@@ -9,6 +9,7 @@ from typing import Any
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.request import (
+    MAX_TENSORS,
     InferenceRequest,
     InferenceResponse,
     Parameters,
@@ -16,7 +17,14 @@ from ortolan.inference.request import (
     RequestedOutput,
 )
 from ortolan.inference.tensor_bytes import element_bytes
-from ortolan.protocol.protobuf_framing import INFER_RESPONSE, RAW_OUTPUT_CONTENTS, field_head, raw_views
+from ortolan.protocol.protobuf_framing import (
+    INFER_RESPONSE,
+    MAX_FIELDS,
+    RAW_OUTPUT_CONTENTS,
+    field_head,
+    has_more_fields,
+    raw_views,
+)
 from ortolan.protocol.protobuf_messages import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, parse
 from ortolan.protocol.protobuf_tensors import Raw, input_tensors, place_in_shared_memory
 from ortolan.protocol.shared_memory_parameters import refuse_classes
@@ -38,6 +46,8 @@ def decode_request(data: bytes) -> InferenceRequest:
     Raises InvalidArgument, and nothing else, for bytes that are no such message or that break the protocol's rules.
     """
     message, raw_contents = _split(data)
+    _check_count("inputs", message.inputs)
+    _check_count("outputs", message.outputs)
     return InferenceRequest(
         model_name=message.model_name,
         model_version=message.model_version,
@@ -46,6 +56,14 @@ def decode_request(data: bytes) -> InferenceRequest:
         outputs=tuple([_requested_output(output) for output in message.outputs]),
         parameters=_parameters(message.parameters),
     )
+
+
+def request_id(data: bytes) -> str:
+    """The id of a serialized ModelInferRequest, whatever else is wrong with it; "" where not even that can be read."""
+    try:
+        return str(_split(data)[0].id)
+    except InvalidArgument:
+        return ""
 
 
 def encode_response(response: InferenceResponse) -> bytes:
@@ -77,10 +95,20 @@ def _split(data: bytes) -> tuple[Any, Sequence[Raw]]:
     """The message without its raw contents, and these as views of ``data``."""
     found = raw_views(data)
     if found is None:
+        if has_more_fields(data, MAX_FIELDS):
+            raise InvalidArgument(
+                f"the request has more than {MAX_FIELDS} fields, and at most {MAX_TENSORS} inputs and as many outputs "
+                "are accepted"
+            )
         message = parse(ModelInferRequest, data)
         return message, list(message.raw_input_contents)
     head_size, views = found
     return parse(ModelInferRequest, data[:head_size]), views
+
+
+def _check_count(role: str, tensors: Sequence[Any]) -> None:
+    if len(tensors) > MAX_TENSORS:
+        raise InvalidArgument(f"the request lists {len(tensors)} {role}, at most {MAX_TENSORS} are accepted")
 
 
 def _requested_output(output: Any) -> RequestedOutput:

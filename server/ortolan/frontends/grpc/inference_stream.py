@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.tracing import GRPC, FrontendTrace
-from ortolan.errors import InvalidArgument, OrtolanError, Unavailable
+from ortolan.errors import OrtolanError, Unavailable
 from ortolan.frontends import status
 from ortolan.frontends.grpc.call import Call
 from ortolan.protocol import protobuf_codec
-from ortolan.protocol import protobuf_messages as messages
 
 _log = logging.getLogger(__name__)
 
@@ -109,15 +108,7 @@ class _Stream:
             if self._call.wants_errors_raised():
                 raise
             _log.debug("a request of a gRPC stream was refused: %s", error)
-            return protobuf_codec.encode_stream_error(error.message, _id_of(data))
+            return protobuf_codec.encode_stream_error(error.message, protobuf_codec.request_id(data))
         except Exception:
             _log.exception("a request of a gRPC stream failed in an unforeseen way")
-            return protobuf_codec.encode_stream_error(status.INTERNAL_MESSAGE, _id_of(data))
-
-
-def _id_of(data: bytes) -> str:
-    """The id of a request that failed; "" where not even that can be read."""
-    try:
-        return str(messages.parse(messages.ModelInferRequest, data).id)
-    except InvalidArgument:
-        return ""
+            return protobuf_codec.encode_stream_error(status.INTERNAL_MESSAGE, protobuf_codec.request_id(data))

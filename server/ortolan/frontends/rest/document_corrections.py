@@ -13,10 +13,10 @@ _OF_ANY_BODY = {
 _OF_INFERENCE = {
     "X-Request-Timeout": (
         "Seconds after which the answer is not wanted any more; decimals are allowed.",
-        {"type": "string", "pattern": r"^[0-9]{1,5}(\.[0-9]{1,9})?$"},
+        {"type": "string", "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"},
     ),
 }
-_VERSION = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+_VERSION = {"type": "string", "pattern": "^[0-9]{1,20}$"}
 
 
 def correct(document: dict[str, Any], restrictions: Restrictions) -> None:

@@ -28,7 +28,7 @@ _DESCRIPTION = (
     "Tensors may also travel as binary data after the JSON; see the header Inference-Header-Content-Length."
 )
 _HEADER_LENGTH = "Inference-Header-Content-Length"
-_LENGTH = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+_LENGTH = {"type": "string", "pattern": "^[0-9]+$"}
 _LENGTH_MEANS = "The length in bytes of the JSON that binary parts follow. Without it all is JSON"
 _HEADER_LENGTH_PARAMETER: dict[str, object] = {
     "name": _HEADER_LENGTH,

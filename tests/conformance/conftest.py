@@ -1,0 +1,74 @@
+"""One server for the conformance tests, and the doors to it."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from conformance import models
+from conformance.served import Served
+from conformance.transports import TRANSPORTS, Transport
+from conformance.wire import Grpc, Http
+from server_process import ServerProcess, running
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The conformance models, loaded and unloaded by the API, with shared memory."""
+    root = tmp_path_factory.mktemp("conformance")
+    models.write_repository(root / "models")
+    models.write_unloaded(root / "unloaded")
+    loaded = [f"--load-model={directory.name}" for directory in (root / "models").iterdir()]
+    repositories = [f"--model-repository={root / name}" for name in ("models", "unloaded")]
+    flags = ("--model-control-mode=explicit", "--allow-client-shm", *repositories, *loaded)
+    with running(*flags, log=root / "log") as server:
+        yield Served(server, root / "log")
+
+
+@pytest.fixture(scope="session")
+def bad_input(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The same models behind a limit of 1 MiB, without shared memory, with a log of every refusal."""
+    root = tmp_path_factory.mktemp("bad_input")
+    models.write_repository(root / "models")
+    pattern = "^(forwarded|sequence_id|triton_x)$"
+    flags = (
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        f"--http-max-input-size={1 << 20}",
+        f"--http-header-forward-pattern={pattern}",
+        f"--grpc-header-forward-pattern={pattern}",
+        "--log-verbose=1",
+    )
+    with running(root / "models", *flags, log=root / "log") as server:
+        served = Served(server, root / "log")
+        yield served
+        assert server.process.poll() is None
+    log = served.log.read_text()
+    assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:4000]
+    # What clients sent ended no line and moved no cursor.
+    assert "\x1b" not in log
+    assert not [line for line in log.splitlines() if line.startswith("forged")]
+
+
+@pytest.fixture(scope="session")
+def conformance_server(served: Served) -> Iterator[ServerProcess]:
+    yield served.server
+    assert "Traceback" not in served.log.read_text(), served.log.read_text()[-4000:]
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest, conformance_server: ServerProcess) -> Iterator[Transport]:
+    """Each way to ask for an inference."""
+    with TRANSPORTS[request.param](conformance_server) as transport:
+        yield transport
+
+
+@pytest.fixture
+def http(conformance_server: ServerProcess) -> Iterator[Http]:
+    with closing(Http(conformance_server)) as http:
+        yield http
+
+
+@pytest.fixture
+def grpc_(conformance_server: ServerProcess) -> Iterator[Grpc]:
+    with closing(Grpc(conformance_server)) as grpc:
+        yield grpc

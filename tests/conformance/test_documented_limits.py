@@ -1,0 +1,38 @@
+"""The limits that docs/protocol.md tells are those that hold."""
+
+from pathlib import Path
+
+import pytest
+
+from ortolan.core.request_terms import MAX_ID_CHARACTERS, MAX_SEQUENCE_ID_CHARACTERS
+from ortolan.core.shared_memory import MAX_REGIONS
+from ortolan.inference.classification import MAX_ELEMENTS
+from ortolan.inference.request import MAX_TENSORS
+from ortolan.protocol.json_document import MAX_DEPTH
+from ortolan.protocol.json_tensors import MAX_DIMENSIONS
+from ortolan.protocol.protobuf_framing import MAX_FIELDS
+from ortolan.protocol.protobuf_tensors import MAX_RANK
+from ortolan.settings import Settings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+DEFAULTS = Settings()
+
+LIMITS = [
+    ("a request, also decompressed; over HTTP and gRPC", f"{DEFAULTS.http_max_input_size >> 20} MiB"),
+    ("nesting of JSON", f"{MAX_DEPTH}"),
+    ("inputs and outputs of a request", f"{MAX_TENSORS:,} each"),
+    ("fields of a gRPC request beside each other", f"{MAX_FIELDS:,}"),
+    ("dimensions of a tensor", f"{MAX_DIMENSIONS}"),
+    ("dimensions of a tensor", f"{MAX_RANK}"),
+    ("a request's `id`", f"{MAX_ID_CHARACTERS:,} characters"),
+    ("a `sequence_id` in text", f"{MAX_SEQUENCE_ID_CHARACTERS} characters"),
+    ("elements of an output with `classification`", f"{MAX_ELEMENTS:,}"),
+    ("requests that wait for a version", f"{DEFAULTS.max_queue_size:,}"),
+    ("tensors that wait for a version", f"{DEFAULTS.max_queue_bytes >> 30} GiB"),
+    ("regions of shared memory", f"{MAX_REGIONS}"),
+]
+
+
+@pytest.mark.parametrize(("what", "limit"), LIMITS)
+def test_a_limit_is_as_documented(what: str, limit: str) -> None:
+    assert f"| {what} | {limit} |" in PAGE
