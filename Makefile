@@ -1,12 +1,13 @@
 # Both `make serve` and `make test` set up everything they need in .venv, from nothing but Python and make.
 PYTHON ?= python3
 EXTRA ?= cpu
+FUZZ_SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types contracts check unit protos bench overload batching-delay simulation constraints clean
+.PHONY: help serve test lint types contracts check unit perf-analyzer fuzz protos bench overload batching-delay simulation constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +29,14 @@ types: $(VENV)/.test
 contracts: $(VENV)/.test
 	PYTHONPATH=server $(BIN)/lint-imports
 
-unit: $(VENV)/.test ## All tests
+unit: $(VENV)/.test perf-analyzer ## All tests
 	$(BIN)/python -m pytest
+
+perf-analyzer: $(VENV)/.test ## Fetch Triton's load generator; without it the tests that run it are skipped
+	@$(BIN)/python tests/perf_analyzer.py
+
+fuzz: $(VENV)/.test ## Look for faults for FUZZ_SECONDS (600), by fuzzing and property tests (tests/README.md)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.long_run $(FUZZ_SECONDS)
 
 protos: $(VENV)/.test ## Compile protos/ into the descriptor set that the server loads
 	$(BIN)/python protos/compile.py
@@ -51,7 +58,7 @@ constraints: $(VENV)/.test ## Write constraints.txt from what is installed: name
 	  | grep -E '^[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+-]*$$' > constraints.txt
 
 clean: ## Remove the virtual environment and every build product
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build dist .fuzz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

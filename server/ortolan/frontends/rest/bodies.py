@@ -4,8 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ortolan.inference.datatypes import DATATYPES
+from ortolan.protocol.json_tensors import MAX_DIMENSIONS
+
 NumberText = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
 CountText = Annotated[str, Field(pattern="^(-1|[0-9]{1,9})$")]
+
+
+DatatypeName = Annotated[str, Field(json_schema_extra={"enum": [datatype.name for datatype in DATATYPES]})]
+Shape = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_DIMENSIONS)]
 
 
 class ErrorBody(BaseModel):
@@ -39,7 +46,7 @@ class TensorMetadataBody(BaseModel):
     """One input or output; -1 stands for a size that may vary."""
 
     name: str
-    datatype: str
+    datatype: DatatypeName
     shape: list[int]
 
 
@@ -216,8 +223,8 @@ class InputTensorBody(BaseModel):
     """One input. ``data`` is flat or nested, row-major; its count must match ``shape``."""
 
     name: str
-    shape: list[int]
-    datatype: str
+    shape: Shape
+    datatype: DatatypeName
     parameters: dict[str, bool | int | float | str] | None = None
     data: list[object] | None = None
 
@@ -242,8 +249,8 @@ class OutputTensorBody(BaseModel):
     """One output; ``data`` is flat and row-major."""
 
     name: str
-    datatype: str
-    shape: list[int]
+    datatype: DatatypeName
+    shape: Shape
     parameters: dict[str, int] | None = None
     data: list[object] | None = None
 

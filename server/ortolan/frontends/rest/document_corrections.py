@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ortolan.frontends.rest.categories import category_of
+from ortolan.frontends.rest.compression import ENCODINGS
 from ortolan.frontends.restriction import Restrictions
 
 _ERROR: Mapping[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
 _OF_ANY_BODY = {
-    "Content-Encoding": ("How the body is compressed.", {"type": "string", "enum": ["", "identity", "gzip", "deflate"]}),
+    "Content-Encoding": ("How the body is compressed.", {"type": "string", "enum": ["", "identity", *ENCODINGS]}),
 }
 _OF_INFERENCE = {
     "X-Request-Timeout": (
