@@ -1,3 +1,4 @@
+import contextlib
 import json
 import resource
 from collections.abc import Iterator
@@ -63,23 +64,24 @@ def test_a_file_that_someone_emptied_is_begun_anew(path: Path) -> None:
     assert json.loads(path.read_bytes()) == [2, 3]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def files_of_at_most_1000_bytes() -> Iterator[None]:
-    """What a disk does that has room for a part of a write."""
+    """What a disk does that has room for a part of a write. For as short as can be: it holds for the tests' log too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("files_of_at_most_1000_bytes")
 def test_elements_that_do_not_fit_leave_the_file_as_it_was(path: Path) -> None:
     file = JsonArrayFile(path)
-    with pytest.raises(OSError, match="too large"):
+    with pytest.raises(OSError, match="too large"), files_of_at_most_1000_bytes():
         file.append(b"0" * 2000)
     assert path.read_bytes() == b""
     file.append(b"1")
-    with pytest.raises(OSError, match="too large"):
+    with pytest.raises(OSError, match="too large"), files_of_at_most_1000_bytes():
         file.append(b"9" * 2000)
     assert json.loads(path.read_bytes()) == [1]
     file.append(b"2")
