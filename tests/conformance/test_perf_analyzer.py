@@ -71,7 +71,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     repository = tmp_path_factory.mktemp("models")
     onnx_models.save_version(repository, "numbers", onnx_models.identity())
     onnx_models.save_version(repository, "texts", onnx_models.identity(TensorProto.STRING, ("batch", "n")))
-    with running(repository, "--allow-client-shm") as server:
+    traces = f"--trace-config=triton,file={repository.parent / 'traces.json'}"
+    with running(repository, "--allow-client-shm", traces) as server:
         yield server
 
 
