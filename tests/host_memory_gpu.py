@@ -5,6 +5,7 @@
 
 import ctypes
 import enum
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,8 @@ class HostMemoryGpu:
     devices: int = 2
     allocations: dict[bytes, Any] = field(default_factory=dict)
     opened: list[int] = field(default_factory=list)
+    closed_in: list[int] = field(default_factory=list)
+    """The thread of each call that closed an allocation."""
     unsynchronised: int = 0
     """Copies to the device that nobody has waited for yet."""
 
@@ -72,6 +75,7 @@ class HostMemoryGpu:
 
     def cudaIpcCloseMemHandle(self, address: int) -> tuple[Status]:  # noqa: N802
         self.opened.remove(address)
+        self.closed_in.append(threading.get_ident())
         return (Status.SUCCESS,)
 
     def cuMemGetAddressRange(self, address: int) -> tuple[Status, int | None, int | None]:  # noqa: N802

@@ -56,6 +56,16 @@ def adder(constant: float, shape: Shape = ("batch", 4)) -> onnx.ModelProto:
     )
 
 
+def widener(columns: int) -> onnx.ModelProto:
+    """y = x repeated in so many columns, from one: a short request with a long answer."""
+    return model(
+        [helper.make_node("Expand", ["x", "shape"], ["y"])],
+        [("x", TensorProto.FLOAT, ("batch", 1))],
+        [("y", TensorProto.FLOAT, ("batch", columns))],
+        {"shape": np.array([1, columns], np.int64)},
+    )
+
+
 def gather() -> onnx.ModelProto:
     """y = table[x] for a table of 4 numbers: an index past its end fails inside ONNX Runtime."""
     return model(

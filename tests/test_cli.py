@@ -34,7 +34,10 @@ def repository(tmp_path: Path) -> Path:
     ("arguments", "said"),
     [
         (["serve"], "say what to serve: ortolan serve PATH"),
-        (["models"], "say what to serve"),
+        (["models"], "say what to serve: ortolan models PATH"),
+        (["serve", "s3://bucket/models"], "'s3://bucket/models' is not a path: cloud storage is not supported yet"),
+        (["models", "--model-repository=gs://b"], "'gs://b' is not a path"),
+        (["serve", "s3://http://host:9000/b"], "cloud storage is not supported yet"),
         (["serve", NOWHERE], f"the model repository '{NOWHERE}' does not exist"),
         (["models", NOWHERE], f"the model repository '{NOWHERE}' does not exist"),
         (["serve", NOWHERE, "--http-prot=1"], "unknown flag --http-prot; did you mean --http-port?"),
@@ -150,6 +153,12 @@ def test_version_prints_ours_and_onnx_runtimes(capsys: pytest.CaptureFixture[str
     assert lines[1].startswith(f"onnxruntime {onnxruntime.__version__} (")
     assert "CPUExecutionProvider" in lines[1]
     assert "Azure" not in lines[1]
+
+
+def test_version_is_a_flag_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"ortolan {__version__}\n")
 
 
 def test_models_prints_what_would_be_served_and_how(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from server_process import finished
 
-from ortolan.logs import JsonFormatter, TextFormatter
+from ortolan.core.log_settings import LogSettings
+from ortolan.logs import JsonFormatter, TextFormatter, set_up
 
 MOMENT = 1_769_860_800.25
 """2026-01-31T12:00:00.250Z"""
@@ -77,6 +78,29 @@ def test_an_exception_follows_its_text_line_and_is_in_the_json_object() -> None:
     line = JsonFormatter().format(record("it failed", failed=True))
     assert "\n" not in line
     assert json.loads(line)["exception"].endswith("ValueError: the cause")
+
+
+@pytest.mark.parametrize(
+    ("logger", "message", "kept"),
+    [
+        ("grpc._cython.cygrpc", "ExecuteBatchError raised in core by servicer method [/a/B]", False),
+        ("grpc._cython.cygrpc", "Unexpected [ValueError] raised by servicer method [/a/B]", True),
+        ("ortolan.core", "ExecuteBatchError raised in core by servicer method [/a/B]", True),
+    ],
+)
+def test_a_client_that_goes_while_it_is_answered_is_no_error_in_the_log(
+    tmp_path: Path, logger: str, message: str, kept: bool
+) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        set_up(LogSettings(log_file=str(tmp_path / "log")))
+        logging.getLogger(logger).error(message)
+    finally:
+        root.handlers[0].close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    assert (message in (tmp_path / "log").read_text()) is kept
 
 
 @pytest.fixture

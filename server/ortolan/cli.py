@@ -5,8 +5,10 @@ import asyncio
 import difflib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ortolan import __version__
@@ -20,6 +22,12 @@ _NO_RUNTIME = (
     '  pip install "ortolan[cpu]"   for the CPU\n'
     '  pip install "ortolan[gpu]"   for NVIDIA GPUs'
 )
+
+# What the command line holds beside settings.
+_NO_SETTINGS = ("run", "command", "paths", "explain")
+
+# Two letters at least: one is a drive of Windows.
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/(.*)", re.DOTALL)
 
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
@@ -69,15 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     parser = argparse.ArgumentParser(prog="ortolan", description="A model server for ONNX models.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"ortolan {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     known: list[str] = []
     serve = commands.add_parser("serve", help="serve models over REST and gRPC", allow_abbrev=False)
     known += _add_settings(serve)
-    serve.set_defaults(run=_serve)
+    serve.set_defaults(run=_serve, command="serve")
     models = commands.add_parser("models", help="show what would be served, and why not", allow_abbrev=False)
     known += _add_settings(models)
     models.add_argument("--explain", action="store_true", help="say how each model is batched, and why")
-    models.set_defaults(run=_models)
+    models.set_defaults(run=_models, command="models")
     version = commands.add_parser("version", help="print the versions of Ortolan and ONNX Runtime")
     version.set_defaults(run=_version)
     return parser, known
@@ -173,7 +182,7 @@ def _unknown_flag(flag: str, known_flags: Sequence[str]) -> str:
 def _settings(parsed: argparse.Namespace) -> "Settings":
     from ortolan.settings import likely_misspelt, read_settings
 
-    flags = {key: value for key, value in vars(parsed).items() if key not in ("run", "paths", "explain")}
+    flags = {key: value for key, value in vars(parsed).items() if key not in _NO_SETTINGS}
     paths = [*parsed.paths, *flags.pop("model_repository", [])]
     if paths:
         flags["model_repository"] = paths
@@ -181,8 +190,22 @@ def _settings(parsed: argparse.Namespace) -> "Settings":
         print(f"ortolan: {sentence}", file=sys.stderr)
     settings = read_settings(flags, os.environ)
     if not settings.model_repository:
-        raise StartupError("say what to serve: ortolan serve PATH, where PATH is a model repository or a .onnx file")
+        raise StartupError(
+            f"say what to serve: ortolan {parsed.command} PATH, where PATH is a model repository or a .onnx file"
+        )
+    for path in settings.model_repository:
+        _refuse_remote(path)
     return settings
+
+
+def _refuse_remote(path: Path) -> None:
+    """Raises StartupError for an address such as s3://bucket/models, of which a path has one slash less."""
+    found = _REMOTE.match(path.as_posix())
+    if found and not path.exists():
+        raise StartupError(
+            f"'{found[1]}//{found[2]}' is not a path: cloud storage is not supported yet; copy the models to a local "
+            "directory, or mount the storage, and name that"
+        )
 
 
 def _require_runtime() -> None:

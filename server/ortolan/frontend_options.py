@@ -9,21 +9,25 @@ from ortolan.settings import Settings
 
 def rest_options(settings: Settings) -> RestOptions:
     """Raises StartupError for restrictions or patterns that are not of their form."""
+    restrictions = http_restrictions(settings.http_restricted_api)
+    pattern, flag = settings.http_header_forward_pattern, "--http-header-forward-pattern"
     return RestOptions(
         max_body_bytes=settings.http_max_input_size,
-        restrictions=http_restrictions(settings.http_restricted_api),
-        forwarding=HeaderForwarding(settings.http_header_forward_pattern, "--http-header-forward-pattern"),
+        restrictions=restrictions,
+        forwarding=HeaderForwarding(pattern, flag, restrictions.headers),
     )
 
 
 def grpc_options(settings: Settings) -> GrpcOptions:
     """Raises as ``rest_options`` does."""
+    restrictions = grpc_restrictions(settings.grpc_restricted_protocol)
+    pattern, flag = settings.grpc_header_forward_pattern, "--grpc-header-forward-pattern"
     return GrpcOptions(
         max_message_bytes=settings.http_max_input_size,
         timing=settings.server_timing,
         compression=settings.grpc_infer_response_compression_level,
-        restrictions=grpc_restrictions(settings.grpc_restricted_protocol),
-        forwarding=HeaderForwarding(settings.grpc_header_forward_pattern, "--grpc-header-forward-pattern"),
+        restrictions=restrictions,
+        forwarding=HeaderForwarding(pattern, flag, restrictions.headers),
         keep_alive=KeepAlive(
             time_ms=settings.grpc_keepalive_time,
             timeout_ms=settings.grpc_keepalive_timeout,

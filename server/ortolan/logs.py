@@ -15,6 +15,7 @@ from ortolan.core.log_settings import LogSettings
 from ortolan.errors import StartupError
 from ortolan.inference.printable import CONTROL_ESCAPES
 
+_LOST_CLIENT = "ExecuteBatchError raised in core by servicer method"
 # A client's text must not forge a line.
 _ESCAPES_IN_TRACEBACKS = {code: escape for code, escape in CONTROL_ESCAPES.items() if code != ord("\n")}
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROL_ESCAPES}
@@ -48,7 +49,7 @@ def _handler(file: str) -> logging.Handler:
 def _apply(handler: logging.Handler, settings: LogSettings) -> None:
     verbose = settings.log_verbose_level
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    handler.filters[:] = [partial(_is_wanted, settings)]
+    handler.filters[:] = [partial(_is_wanted, settings), _is_no_lost_client]
     logging.getLogger().setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
     logging.getLogger("ortolan").setLevel(logging.DEBUG if verbose else logging.INFO)
     # Uvicorn's own start-up lines would say in six lines what our summary says in one.
@@ -63,6 +64,11 @@ def _is_wanted(settings: LogSettings, record: logging.LogRecord) -> bool:
     if record.levelno >= logging.WARNING:
         return settings.log_warning
     return settings.log_info or record.levelno < logging.INFO
+
+
+def _is_no_lost_client(record: logging.LogRecord) -> bool:
+    """False for what grpcio calls an error: a client that went while its answer was being written."""
+    return not (record.name.startswith("grpc.") and record.getMessage().startswith(_LOST_CLIENT))
 
 
 class TextFormatter(logging.Formatter):

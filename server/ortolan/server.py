@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -37,6 +38,9 @@ from ortolan.settings import Settings
 
 _log = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 120
+_WORKERS = "worker"
+# Threads without work end within this.
+_ENDING_S = 0.1
 
 
 class HttpServer(uvicorn.Server):
@@ -105,12 +109,15 @@ class Server:
             LogControl(settings.log_settings, apply_log_settings),
             SharedTensors(SharedMemoryRegions(settings.allow_client_shm), settings.max_queue_bytes),
         )
+        self._workers = ThreadPoolExecutor(thread_name_prefix=_WORKERS)
+        self._end_s = 0.0
         self._stopping: asyncio.Event = asyncio.Event()
         self._drain_delay_s = 0.0
         self.listeners: Listeners
 
     async def run(self) -> int:
         """Serve until a signal comes; the process' exit code. Raises StartupError when a port is taken."""
+        asyncio.get_running_loop().set_default_executor(self._workers)
         self.listeners = self._open()
         self._watch_signals()
         tasks = [asyncio.create_task(http.listen()) for http in (self.listeners.http, self.listeners.metrics) if http]
@@ -122,7 +129,7 @@ class Server:
         finally:
             loading.cancel()
             await self._close(tasks)
-        if _models_run():
+        if _models_run() or self._work_outlasts():
             _log.error("requests were still running after --exit-timeout-secs; ending without them")
             _end_process(1)
         _log.info("stopped")
@@ -227,7 +234,8 @@ class Server:
         """Finish what is in flight, within the grace period, and let go of everything."""
         loop = asyncio.get_running_loop()
         grace_s = self.settings.exit_timeout_secs
-        end = loop.time() + grace_s
+        self._end_s = end = loop.time() + grace_s
+        self.manager.refuse_loads()
         servers = [http for http in (self.listeners.http, self.listeners.metrics) if http]
         for http in servers:
             http.should_exit = True
@@ -235,7 +243,16 @@ class Server:
         await asyncio.gather(*closing, *tasks)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.manager.stop(), max(0.5, end - loop.time()))
-        await asyncio.to_thread(self.core.tracing.close)
+        # Here and now: nobody is served any more, and the workers may all be stuck.
+        self.core.tracing.close()
+
+    def _work_outlasts(self) -> bool:
+        """Whether a worker is still at something, for whose end the interpreter would wait, after the grace period."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        workers = _threads(_WORKERS)
+        for worker in workers:
+            worker.join(max(_ENDING_S, self._end_s - asyncio.get_running_loop().time()))
+        return any(worker.is_alive() for worker in workers)
 
 
 def _models_run() -> bool:
@@ -245,10 +262,14 @@ def _models_run() -> bool:
 
 def _models_load() -> bool:
     """Whether a thread is still inside a load, for whose end the interpreter would wait."""
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(f"{LOAD_THREADS}_")]
+    threads = _threads(LOAD_THREADS)
     for thread in threads:
-        thread.join(0.1)  # Those without work end now.
+        thread.join(_ENDING_S)
     return any(thread.is_alive() for thread in threads)
+
+
+def _threads(pool: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(f"{pool}_")]
 
 
 def _end_process(code: int) -> NoReturn:

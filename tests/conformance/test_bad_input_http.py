@@ -134,10 +134,9 @@ HOSTILE = "\x1b[2J\x1b[31m\r\nforged line \u2028 \x9b \x00"
 def test_row_56_a_name_cannot_write_into_the_log(http: Http, bad_input: Served) -> None:
     for path in (f"/v2/models/{quote(HOSTILE)}", f"/v2/models/{quote(HOSTILE)}/infer"):
         reply = http.ask("GET" if path.endswith(quote(HOSTILE)) else "POST", path, asking())
-        assert (reply.status, "is not found" in reply.json["error"]) == (404, True)
+        assert (reply.status, reply.json) == (404, {"error": "Not Found"})
     # The fixture looks for what is raw.
-    escaped = r"\x1b[2J\x1b[31m\r\nforged line \u2028 \x9b \x00"
-    assert eventually(lambda: escaped in bad_input.log.read_text())
+    assert HOSTILE not in bad_input.log.read_text()
 
 
 def test_row_57_an_id_cannot_write_into_messages_or_the_log(http: Http, bad_input: Served) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from ortolan.core.request_terms import MAX_ID_CHARACTERS, MAX_SEQUENCE_ID_CHARACTERS
-from ortolan.core.shared_memory import MAX_REGIONS
+from ortolan.core.shared_memory import LEAST_MAX_REGIONS
+from ortolan.frontends.grpc.stream_room import MOST_BYTES
 from ortolan.inference.classification import MAX_ELEMENTS
-from ortolan.inference.request import MAX_TENSORS
+from ortolan.inference.request import MAX_PARAMETERS, MAX_TENSOR_PARAMETERS, MAX_TENSORS
 from ortolan.protocol.json_document import MAX_DEPTH
 from ortolan.protocol.json_tensors import MAX_DIMENSIONS
 from ortolan.protocol.protobuf_framing import MAX_FIELDS
@@ -22,6 +23,9 @@ LIMITS = [
     ("nesting of JSON", f"{MAX_DEPTH}"),
     ("inputs and outputs of a request", f"{MAX_TENSORS:,} each"),
     ("fields of a gRPC request beside each other", f"{MAX_FIELDS:,}"),
+    ("parameters of a request", f"{MAX_PARAMETERS}"),
+    ("parameters of an input, or of a listed output", f"{MAX_TENSOR_PARAMETERS}"),
+    ("unsent answers of a gRPC stream; while there are more, no request is read", f"{MOST_BYTES >> 20} MiB"),
     ("dimensions of a tensor", f"{MAX_DIMENSIONS}"),
     ("dimensions of a tensor", f"{MAX_RANK}"),
     ("a request's `id`", f"{MAX_ID_CHARACTERS:,} characters"),
@@ -29,7 +33,7 @@ LIMITS = [
     ("elements of an output with `classification`", f"{MAX_ELEMENTS:,}"),
     ("requests that wait for a version", f"{DEFAULTS.max_queue_size:,}"),
     ("tensors that wait for a version", f"{DEFAULTS.max_queue_bytes >> 30} GiB"),
-    ("regions of shared memory", f"{MAX_REGIONS}"),
+    ("regions of shared memory", f"{LEAST_MAX_REGIONS}, or a quarter of the files that the process may open"),
 ]
 
 

@@ -57,7 +57,7 @@ FACTS: dict[int, tuple[str, list[str]]] = {
     8: (
         "health answers have no body; what is not ready is 400, what is not there 404",
         [
-            "conformance/test_metadata.py::test_a_healthy_server_answers_health_with_200_and_nothing_else",
+            "conformance/test_metadata.py::test_a_healthy_server_answers_health_with_200_and_kserves_bodies",
             "conformance/test_repository.py::"
             "test_a_load_that_fails_says_why_and_the_server_is_not_ready_until_it_is_taken_back",
         ],

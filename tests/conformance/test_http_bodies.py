@@ -290,3 +290,18 @@ def test_classes_come_as_json_or_as_bytes(http: Http) -> None:
 def test_parameters_of_every_type_are_taken(http: Http, key: str, value: Any) -> None:
     document, _ = mixed_request((False, False, False), parameters={key: value})
     assert http.infer("mixed", document).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "hint"),
+    [
+        (b'{"inputs":[]}\0\0\0\0', {"content-type": "application/octet-stream"}, "Inference-Header-Content-Length"),
+        (b"\xff\xfe", {"content-type": "application/octet-stream"}, "Inference-Header-Content-Length"),
+        (b"\x1f\x8b\x08\0", {}, "Content-Encoding: gzip"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_which_header_may_be_missing(
+    http: Http, body: bytes, headers: dict[str, str], hint: str
+) -> None:
+    reply = http.post("/v2/models/mixed/infer", body, headers)
+    assert (reply.status, hint in reply.json["error"]) == (400, True), reply.json

@@ -111,9 +111,9 @@ def test_a_load_that_fails_says_why_and_the_server_is_not_ready_until_it_is_take
     entry = control.index()["broken"]
     assert (entry["version"], entry["state"]) == ("1", "UNAVAILABLE")
     assert entry["reason"] in said
-    # Facts 8 and 22: 400 and no body, not 503.
+    # Facts 8 and 22: 400, not 503; the body is KServe's.
     reply = http.get("/v2/health/ready")
-    assert (reply.status, reply.body) == (400, b"")
+    assert (reply.status, reply.json) == (400, {"ready": False})
     assert http.get("/v2/health/live").status == 200
     assert not grpc_.ask("ServerReady").ready
     control.client.unload_model("broken")

@@ -1,5 +1,7 @@
 """Regions of a GPU's memory: the order and the limits of the calls, on a GPU that is made of the host's memory."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -87,7 +89,9 @@ async def test_a_region_that_is_in_use_is_closed_after_its_last_use(gpu: HostMem
     with regions.held([SharedMemorySlice("a", 0, 4)]) as held:
         await regions.unregister(CudaRegion, "a")
         assert bytes(await held["a"].read(0, 4)) == b"abcd"
+    await asyncio.get_running_loop().shutdown_default_executor()
     assert gpu.opened == []
+    assert gpu.closed_in != [threading.get_ident()], "the event loop waited for the GPU"
 
 
 async def test_without_a_gpu_none_can_be_registered() -> None:

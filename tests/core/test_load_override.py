@@ -90,6 +90,7 @@ def test_what_may_not_be_sent_is_refused_by_name(parameters: Mapping[str, object
         ("x" * 256, "the path is too long"),
         ("1/" + "ä" * 128, "the path is too long"),
         ("/".join("x" * 600), "the path is too long"),
+        ("/".join("x" * 17), "the path has 17 parts, at most 16 are accepted"),
     ],
 )
 def test_a_file_stays_inside_the_models_directory(path: str, words: str) -> None:
@@ -99,6 +100,15 @@ def test_a_file_stays_inside_the_models_directory(path: str, words: str) -> None
     assert words in refusal.value.message
     assert len(refusal.value.message) < 400
     assert refusal.value.message.isprintable()
+
+
+def test_a_load_brings_so_many_files_at_most() -> None:
+    files = {f"file:1/{number}": b"" for number in range(1000)}
+    assert load_override({"config": "{}", **files}) is not None
+    with pytest.raises(InvalidArgument, match="a load brings 1001 files, at most 1000 are accepted"):
+        load_override({"config": "{}", **files, "file:x": b""})
+    deepest = "/".join("x" * 16)
+    assert load_override({"config": "{}", f"file:{deepest}": b""}) is not None
 
 
 @pytest.mark.parametrize("parameters", [{}, {"unload_dependents": True}, {"unload_dependents": False}])
@@ -148,9 +158,14 @@ def test_what_the_model_has_on_disk_may_be_repeated(sent: str, own: str | None) 
         (LIBRARY, None, "model_operations.op_library_filename '/opt/ops.so' names a file of the server"),
         (LIBRARY, "", "op_library_filename"),
         (LIBRARY.replace("ops", "others"), LIBRARY, "'/opt/others.so'"),
-        (PLUGINS, LIBRARY, "option 'extra_plugin_lib_paths' of accelerator 'tensorrt' '/opt/x' names a file"),
+        (PLUGINS, LIBRARY, "option 'extra_plugin_lib_paths' of accelerator 'tensorrt' may only be set by"),
         (PLUGIN % "engine_cache_path", None, "engine_cache_path"),
         (PLUGIN % "trt_timing_cache_path", None, "trt_timing_cache_path"),
+        (PLUGIN % "trt_timing_cache_enable", None, "Clients may send arena_extend_strategy, "),
+        (PLUGIN % "trt_engine_cache_enable", None, "trt_engine_cache_enable"),
+        (PLUGIN % "trt_dump_subgraphs", None, "trt_dump_subgraphs"),
+        (PLUGIN % "of_a_later_runtime", None, "of_a_later_runtime"),
+        (PLUGINS, PLUGINS.replace("/opt/x", "/opt/y"), "extra_plugin_lib_paths"),
         (PLUGIN % "cache_dir", None, "cache_dir"),
         (PLUGIN % "ModelCacheDirectory", None, "ModelCacheDirectory"),
         (PLUGIN % "int8_calibration_table_name", None, "int8_calibration_table_name"),

@@ -91,3 +91,12 @@ def test_a_refused_change_has_no_effect() -> None:
     with pytest.raises(InvalidArgument):
         control.change({"log_info": False, "log_format": "xml"})
     assert (control.settings, applied) == (LogSettings(), [])
+
+
+def test_no_change_hides_a_later_one(caplog: pytest.LogCaptureFixture) -> None:
+    control = LogControl(LogSettings())
+    with caplog.at_level(logging.DEBUG):
+        for switch in ("log_info", "log_warning", "log_error"):
+            control.change({switch: False})
+        control.change({"log_info": True})
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "ERROR", "DEBUG"]

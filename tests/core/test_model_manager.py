@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import logging
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +16,7 @@ import onnx
 import onnx_models
 import pytest
 
+from ortolan.core.load_override import LoadOverride
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.model_records import IndexEntry
@@ -562,3 +565,29 @@ async def test_a_large_request_that_comes_just_before_a_reload_is_answered(tmp_p
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_soon(serving.refuse_new)  # a reload closes the old version in a task
         assert (await task).outputs[0].shape == (9, 4)
+
+
+async def test_what_happens_to_a_model_is_told_in_a_line_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = put(tmp_path, "m", onnx_models.adder(1))
+    caplog.set_level(logging.INFO)
+    async with manager_of(tmp_path) as manager:
+        await manager.load_all()
+        put(tmp_path, "m", onnx_models.adder(2), 2)
+        await manager.load("m")
+        await settled(manager)
+        await manager.load("m", LoadOverride("{}"))
+        (directory / "config.pbtxt").write_text("max_batch_sise: 8")
+        with pytest.raises(InvalidArgument):
+            await manager.load("m")
+        await manager.unload("m")
+        await settled(manager)
+    lines = [re.sub(r"[0-9.]+ s", "N s", line) for line in caplog.messages]
+    assert lines[:3] == [
+        "model 'm' version 1 is ready (loaded in N s on CPU x1)",
+        "model 'm' version 2 is ready (loaded in N s on CPU x1)",
+        "model 'm' version 1 is unloaded",
+    ]
+    assert "model 'm' serves a configuration that a client sent, until its next load or unload" in lines
+    assert any(line.startswith("model 'm' keeps what it serves, its new files do not load: ") for line in lines)
+    assert "model 'm' version 2 is unloaded" in lines
+    assert not any("cannot be served" in line for line in lines)

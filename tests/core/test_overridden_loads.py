@@ -1,9 +1,13 @@
 """Models loaded as a client says, in real directories with real sessions: what serves, and for how long."""
 
 import asyncio
+import gc
 import json
+import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +271,110 @@ async def test_who_gives_up_a_load_takes_nothing_back(tmp_path: Path) -> None:
         await manager.load("new", override(onnx_models.adder(2)))
         while received(tmp_path):  # noqa: ASYNC110 - it goes on by itself
             await asyncio.sleep(0)
+
+
+LABELS = [{"name": "y", "data_type": "TYPE_FP32", "dims": [4], "label_filename": "labels.txt"}]
+WARM_UP = [
+    {
+        "name": "s",
+        "batch_size": 1,
+        "inputs": {"x": {"data_type": "TYPE_FP32", "dims": [4], "input_data_file": "raw"}},
+    }
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"output": LABELS}, "label_filename of output 'y' 'labels.txt' names a file of the server"),
+        ({"model_warmup": WARM_UP}, "model_warmup.inputs.input_data_file 'raw' names a file of the server"),
+    ],
+)
+@pytest.mark.parametrize("loose", [True, False])
+async def test_a_configuration_alone_reads_no_file_that_the_models_own_does_not_name(
+    tmp_path: Path, loose: bool, config: dict[str, Any], words: str
+) -> None:
+    repository = tmp_path / "repository"
+    put(tmp_path, onnx_models.adder(1))
+    directory = repository / "m"
+    if loose:
+        (directory / "1" / "model.onnx").rename(repository / "m.onnx")
+        (directory / "1").rmdir()
+        directory.rmdir()
+        directory = repository
+    (directory / "labels.txt").write_text("of no concern to clients")
+    (directory / "warmup").mkdir()
+    (directory / "warmup" / "raw").write_bytes(bytes(16))
+    async with manager_of(tmp_path) as manager:
+        with pytest.raises(InvalidArgument) as refusal:
+            await manager.load("m", override(**config))
+        assert words in refusal.value.message
+        assert await ask(manager) == 1
+
+
+async def test_a_configuration_alone_may_repeat_the_files_that_the_models_own_names(tmp_path: Path) -> None:
+    own = """output { name: "y" data_type: TYPE_FP32 dims: 4 label_filename: "labels.txt" }"""
+    put(tmp_path, onnx_models.adder(1), config=own)
+    (tmp_path / "repository" / "m" / "labels.txt").write_text("a\nb")
+    async with manager_of(tmp_path) as manager:
+        await manager.load("m", override(max_batch_size=3, output=LABELS))
+        assert (batch_size(manager), manager.find("m", "").loaded.labels) == (3, {"y": ("a", "b")})
+
+
+async def test_what_was_uploaded_and_unloaded_is_forgotten_and_what_is_in_the_repository_is_not(tmp_path: Path) -> None:
+    put(tmp_path, onnx_models.adder(1))
+    async with manager_of(tmp_path) as manager:
+        await manager.load("new", override(onnx_models.adder(2)))
+        for name in ("new", "m"):
+            await manager.unload(name)
+        while any(entry.state == "UNLOADING" for entry in manager.index()):  # noqa: ASYNC110 - told there only
+            await asyncio.sleep(0)
+        await manager.look()
+        assert manager.index() == [IndexEntry("m", "1", "UNAVAILABLE", "unloaded")]
+        assert (manager.knows("m"), manager.knows("new")) == (True, False)
+        await manager.load("new", override(onnx_models.adder(3)))
+        assert await ask(manager, "new") == 3
+
+
+class Files(dict[str, bytes]):
+    """A client's files, of which a test can see whether anyone still has them."""
+
+
+async def test_a_load_keeps_no_files_in_memory_once_they_are_written(tmp_path: Path) -> None:
+    measuring = threading.Lock()
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "sent").mkdir()
+    manager = ModelManager(
+        [tmp_path / "repository"],
+        replace(OPTIONS, calibrating=measuring),
+        QueueLimits(100),
+        2,
+        override_directories=OverrideDirectories(tmp_path / "sent"),
+    )
+    files = Files({"1/model.onnx": onnx_models.adder(3).SerializeToString()})
+    seen = weakref.ref(files)
+    with measuring:
+        task = asyncio.create_task(manager.load("new", LoadOverride("{}", files)))
+        del files
+        while "LOADING" not in [entry.state for entry in manager.index()]:  # noqa: ASYNC110 - told there only
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+        assert seen() is None
+    while not manager.ready_numbers("new"):  # noqa: ASYNC110 - it goes on by itself
+        await asyncio.sleep(0)
+    assert await ask(manager, "new") == 3
+    await manager.stop()
+
+
+async def test_loads_of_one_model_write_their_files_one_after_the_other(tmp_path: Path) -> None:
+    most = 0
+    async with manager_of(tmp_path) as manager:
+        loads = [asyncio.create_task(manager.load("new", override(onnx_models.adder(n)))) for n in range(5)]
+        while not all(load.done() for load in loads):
+            most = max(most, len(received(tmp_path)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*loads)
+    assert most == 1

@@ -1,5 +1,7 @@
 """The registered regions: their names, who may register them, and how long they last."""
 
+import asyncio
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +9,7 @@ from host_memory_gpu import HostMemoryGpu
 from shared_objects import SharedObject, needs_linux, shared_object, times_open
 
 from ortolan.core.cuda_region import Cuda, CudaRegion
-from ortolan.core.shared_memory import MAX_REGIONS, SharedMemoryRegions
+from ortolan.core.shared_memory import LEAST_MAX_REGIONS, SharedMemoryRegions, max_regions_for
 from ortolan.core.system_region import SystemRegion
 from ortolan.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable, Unsupported
 from ortolan.inference.shared_memory import SharedMemorySlice
@@ -114,15 +116,38 @@ def test_an_unknown_region_is_named(shared: SharedObject) -> None:
 
 
 async def test_there_is_an_end_to_registering(shared: SharedObject) -> None:
-    regions = SharedMemoryRegions(allowed=True)
-    for number in range(MAX_REGIONS):
+    regions = SharedMemoryRegions(allowed=True, max_regions=8)
+    for number in range(8):
         regions.register_system(str(number), shared.key, 0, 1)
-    with pytest.raises(Unavailable, match="512 shared memory regions are registered already"):
+    with pytest.raises(Unavailable, match="8 shared memory regions are registered already"):
         regions.register_system("one more", shared.key, 0, 1)
     await regions.unregister(SystemRegion, "7")
     regions.register_system("one more", shared.key, 0, 1)
     await regions.unregister(SystemRegion, "")
     assert times_open(shared) == 0
+
+
+@pytest.mark.parametrize(("open_files", "regions"), [(0, 512), (1024, 512), (4096, 1024), (2**20, 2**18)])
+def test_a_quarter_of_the_open_files_may_be_regions(open_files: int, regions: int) -> None:
+    assert max_regions_for(open_files) == regions
+
+
+def test_what_the_process_may_open_decides_how_many_there_may_be(shared: SharedObject) -> None:
+    regions = SharedMemoryRegions(allowed=True)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit < 4 * (LEAST_MAX_REGIONS + 1) or limit == resource.RLIM_INFINITY:
+        pytest.skip("this process may not open many files")
+    for number in range(LEAST_MAX_REGIONS + 1):
+        regions.register_system(str(number), shared.key, 0, 1)
+    asyncio.run(regions.unregister(SystemRegion, ""))
+
+
+def test_a_name_has_255_bytes_at_most(shared: SharedObject) -> None:
+    regions = SharedMemoryRegions(allowed=True)
+    with pytest.raises(InvalidArgument, match="name must have at most 255 bytes, got 256"):
+        regions.register_system("ß" * 128, shared.key, 0, 1)
+    regions.register_system("ß" * 127 + "s", shared.key, 0, 1)
+    asyncio.run(regions.unregister(SystemRegion, ""))
 
 
 async def test_without_the_operators_leave_only_the_status_is_told(shared: SharedObject) -> None:

@@ -1,7 +1,9 @@
 """Requests whose tensors are in clients' memory: what the model sees of them, and what clients find there after it."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +135,7 @@ REFUSED = [
     # The four bytes of 1.0 are a length that no region has.
     (given(16, BYTES), (), InvalidArgument, "incomplete string data for input 'x'"),
     (given(16, BYTES, (5,)), (), InvalidArgument, "input 'x' expects 5 string elements, but its 16 bytes hold at most"),
-    (given(8, BYTES, (1,), 100), (), InvalidArgument, "unexpected number of string elements 2"),
+    (given(8, BYTES, (1,), 100), (), InvalidArgument, "unexpected number of string elements for input 'x'"),
     (given(16), (wanted("y0", 0, 16, "q"),), NotFound, "Unable to find shared memory region: 'q'"),
     (given(16), (wanted("y0", 256, 1),), InvalidArgument, "Invalid offset for shared memory region: 'r'"),
     (given(16), (wanted("y0", 241, 16),), InvalidArgument, "Invalid offset + byte size for shared memory region: 'r'"),
@@ -225,6 +227,33 @@ async def test_copies_hold_no_more_memory_than_they_may(regions: SharedMemoryReg
     await tensors.infer(InferenceRequest("m", inputs=(given(16), given(16))), echo)
 
 
+async def test_a_request_that_is_given_up_keeps_its_memory_until_its_copy_is_gone() -> None:
+    size = 2 << 20
+    with ThreadPoolExecutor(1) as threads, shared_object(size) as shared:
+        asyncio.get_running_loop().set_default_executor(threads)
+        busy = threading.Event()
+        threads.submit(busy.wait)
+        regions = SharedMemoryRegions(allowed=True)
+        regions.register_system("r", shared.key, 0, size)
+        tensors = SharedTensors(regions, max_bytes=size)
+        asked = InferenceRequest("m", inputs=(given(size, shape=(size // 4,)),))
+        running = asyncio.create_task(tensors.infer(asked, echo))
+        await asyncio.sleep(0)
+        try:
+            for _ in range(2):
+                running.cancel()
+                await asyncio.sleep(0)
+                with pytest.raises(QueueFull):
+                    await asyncio.wait_for(tensors.infer(asked, echo), 5)
+        finally:
+            busy.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await tensors.infer(asked, echo)
+        await regions.unregister(SystemRegion, "")
+        assert times_open(shared) == 0
+
+
 async def test_without_the_operators_leave_a_request_is_refused() -> None:
     with pytest.raises(Unsupported, match="Client shared memory is disabled"):
         await SharedTensors(SharedMemoryRegions(allowed=False)).infer(InferenceRequest("m", inputs=(given(16),)), echo)
@@ -245,8 +274,8 @@ async def test_what_the_model_cannot_take_is_refused_before_anything_is_read(
         await core.infer(good)
     with pytest.raises(NotFound, match="unknown model"):
         await core.infer(replace(good, model_name="other"))
-    with pytest.raises(InvalidArgument, match="unexpected shape for input 'x'"):
-        await core.infer(replace(good, inputs=(given(20, shape=(1, 5)),)))
+    with pytest.raises(InvalidArgument, match=r"^\[request id: 7\] unexpected shape for input 'x'"):
+        await core.infer(replace(good, id="7", inputs=(given(20, shape=(1, 5)),)))
     with pytest.raises(InvalidArgument, match="unexpected inference input 'z'"):
         await core.infer(replace(good, inputs=(replace(good.inputs[0], name="z"),)))
     await manager.stop()

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ortolan.core.trace import Trace
+from ortolan.core.trace import Trace, traced_parameters
 from ortolan.execution.model_statistics import ExecutionTimes
 from ortolan.inference.datatypes import (
     BF16,
@@ -28,7 +28,7 @@ def trace_of(request_id: str = "", times: bool = True, tensors: bool = True, **p
 
 
 def written(trace: Trace) -> list[dict[str, Any]]:
-    objects: list[dict[str, Any]] = json.loads(b"[" + trace.to_json() + b"]")
+    objects: list[dict[str, Any]] = json.loads(b"[" + b",".join(trace.to_json()) + b"]")
     return objects
 
 
@@ -122,3 +122,42 @@ def test_the_size_of_bytes_is_that_of_their_elements() -> None:
     before, trace = trace_of().size_bytes, trace_of()
     trace.entered([Tensor("x", BYTES, (2,), np.array([b"ab", b"c" * 1000], np.object_))])
     assert trace.size_bytes == before + 1002
+
+
+def test_of_a_large_tensor_the_beginning_is_kept_and_how_many_elements_it_has() -> None:
+    array = np.arange(3_000_000, dtype=np.int64).reshape(3, 1_000_000).T
+    trace = trace_of()
+    trace.left([Tensor("y", INT64, array.shape, array)])
+    tensor = written(trace)[-1]["tensor"]
+    assert tensor["data"].startswith("0,1000000,2000000,1,")
+    assert tensor["data"].count(",") == 999
+    assert (tensor["shape"], tensor["elements"]) == ("1000000,3", 3_000_000)
+    assert trace.size_bytes == trace_of().size_bytes + 8000
+    assert not any(np.shares_memory(array, kept.elements) for kept in trace.tensors), "it would stay in memory"
+
+
+def test_of_long_text_the_beginning_is_kept() -> None:
+    trace = trace_of()
+    array = np.array([b"a" * 5000, b"b"], np.object_)
+    trace.entered([Tensor("x", BYTES, (2,), array)])
+    assert written(trace)[-1]["tensor"]["data"] == '"' + "a" * 1024 + '","b"'
+    assert len(array[0]) == 5000
+
+
+def test_many_tensors_share_what_may_be_kept_of_one_trace() -> None:
+    trace = trace_of()
+    tensors = [Tensor("x", INT8, (1000,), np.zeros(1000, np.int8))] * 40
+    trace.entered(tensors)
+    trace.left(tensors)
+    assert sum(len(kept.elements) for kept in trace.tensors) == 50_000
+    assert written(trace)[-1]["tensor"] == {"name": "x", "data": "", "shape": "1000", "dtype": "INT8", "elements": 1000}
+
+
+def test_of_a_requests_parameters_the_beginning_of_each_text_is_kept() -> None:
+    given = {f"{number:03}": "x" for number in range(100)} | {"a" * 5000: "y"}
+    assert list(traced_parameters({"number": 1, **given})) == [f"{number:03}" for number in range(64)]
+    assert traced_parameters({"a" * 5000: "b" * 5000, "n": 7}) == {"a" * 1024: "b" * 1024}
+
+
+def test_parameters_count_for_the_size_of_a_trace() -> None:
+    assert trace_of(name="x" * 1000).size_bytes == trace_of().size_bytes + 1004

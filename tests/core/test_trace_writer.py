@@ -101,3 +101,11 @@ def test_a_place_that_cannot_be_written_is_named_with_its_flag(tmp_path: Path) -
         with pytest.raises(StartupError) as refused:
             require_writable(place, "--flag")
         assert str(refused.value) == f"--flag: cannot write to '{place}': {why}"
+
+
+def test_much_is_written_in_pieces_that_together_are_whole(path: Path) -> None:
+    traces = [Trace(number, "m", 1, "", {"long": "x" * 1000}, True, True) for number in range(3000)]
+    TraceOutput(TraceFiles(path), 0).write(traces)
+    assert ids(path) == [*range(3000)]
+    TraceOutput(TraceFiles(path), 2000).write(traces)
+    assert [ids(Path(f"{path}.{number}")) for number in range(2)] == [[*range(2000)], [*range(2000, 3000)]]

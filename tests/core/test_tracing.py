@@ -1,5 +1,4 @@
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -118,16 +117,38 @@ def test_a_refused_change_changes_nothing(path: Path) -> None:
     tracing.close()
 
 
-def test_without_a_file_settings_are_kept_and_the_operator_is_told_that_nothing_is_written(
+@pytest.mark.parametrize("model", ["m", ALL_MODELS])
+def test_without_a_file_tracing_cannot_be_switched_on(model: str) -> None:
+    tracing = Tracing(TraceSettings())
+    with pytest.raises(InvalidArgument) as refused:
+        tracing.change(model, {"trace_level": ["TENSORS"], "trace_count": "5"})
+    assert refused.value.message == (
+        "trace file name is not given: start the server with --trace-config triton,file=PATH"
+    )
+    assert tracing.settings(model) == TraceSettings()
+    tracing.change(model, {"trace_level": ["OFF"], "trace_rate": "7"})
+    assert (tracing.settings(model).rate, tracing.on) == (7, False)
+    tracing.close()
+
+
+def test_an_operator_who_gives_a_level_and_no_file_is_told_that_nothing_is_written(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tracing = Tracing(TraceSettings())
-    assert not caplog.records
-    with caplog.at_level(logging.WARNING):
-        tracing.change("m", {"trace_level": ["TENSORS"], "trace_count": "5"})
+    tracing = Tracing(TraceSettings(level=("TIMESTAMPS",)))
     assert "nothing is traced: start the server with --trace-config triton,file=PATH" in caplog.text
-    assert (tracing.settings("m").level, tracing.settings("m").count) == (("TENSORS",), 5)
-    assert not tracing.on
+    assert (tracing.settings("m").level, tracing.on) == (("TIMESTAMPS",), False)
+    tracing.close()
+
+
+def test_settings_of_models_that_are_gone_are_forgotten(path: Path) -> None:
+    tracing = Tracing(settings(path, rate=2))
+    for model in ("m", "n"):
+        tracing.change(model, {"trace_rate": "1"})
+    tracing.change(ALL_MODELS, {"trace_count": "50"})
+    assert traced(tracing, "n") == "n"
+    tracing.forget_others(lambda model: model == "n")
+    assert [tracing.settings(model).rate for model in ("m", "n")] == [2, 1]
+    assert (tracing.settings("m").count, tracing.settings("n").count) == (50, 49)
     tracing.close()
 
 

@@ -108,3 +108,22 @@ def test_the_encoding_that_the_client_ranks_highest_is_chosen(accept: str, expec
 def test_small_answers_are_sent_as_they_are() -> None:
     assert not pays(bytes(1023))
     assert pays(bytes(1024))
+
+
+def test_members_may_end_anywhere() -> None:
+    members = [gzip.compress(b"x"), *[gzip.compress(bytes([n]) * 99_999, 0) for n in range(30)], gzip.compress(b"")]
+    expected = b"x" + b"".join(bytes([n]) * 99_999 for n in range(30))
+    assert decompressed(b"".join(members), "gzip", 4 * LIMIT) == expected
+
+
+def test_too_many_members_are_refused_before_they_cost_anything() -> None:
+    empty = gzip.compress(b"")
+    assert decompressed(empty * 1000, "gzip", LIMIT) == b""
+    body = empty * 1_000_000
+    tracemalloc.start()
+    with pytest.raises(InvalidArgument, match="more than 1000 members"):
+        decompressed(body, "gzip", LIMIT)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # What follows a member is never copied.
+    assert peak < 1 << 20

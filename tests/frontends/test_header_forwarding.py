@@ -37,3 +37,8 @@ def test_a_pattern_that_is_none_ends_the_start() -> None:
 
 def test_nothing_is_forwarded_unless_asked_for() -> None:
     assert not NO_FORWARDING
+
+
+def test_what_restrictions_ask_for_and_how_errors_are_told_is_never_forwarded() -> None:
+    headers = [("x-admin", "secret"), ("triton_grpc_error", "true"), ("x-request-id", "7")]
+    assert HeaderForwarding(".*", "--flag", ["X-Admin"]).parameters(headers, {}) == {"x-request-id": "7"}

@@ -35,7 +35,14 @@ PATHS = [
     ("/v2/systemsharedmemory/status", "shared-memory"),
     ("/v2/cudasharedmemory/region/r/register", "shared-memory"),
     ("/v2/models/with\nline/infer", "inference"),
+    ("/", "health"),
     ("/docs", None),
+    # No route has these.
+    ("/v2/", None),
+    ("/v2x", None),
+    ("/v2/logging\n", None),
+    ("/v2/logging/", None),
+    ("/v2/models/a/b", None),
 ]
 
 
@@ -86,6 +93,10 @@ def test_grpc_metadata_have_tritons_prefix() -> None:
         ("helth:k=v", "unknown category 'helth'"),
         (":k=v", "unknown category ''"),
         ("health,health:k=v", "'health' is given twice"),
+        ("health:k=sécret", "must be printable ASCII"),
+        ("health:k=a\tb", "must be printable ASCII"),
+        ("health:kéy=v", "no client can send a header called 'kéy'"),
+        ("health:a key=v", "no client can send"),
     ],
 )
 def test_a_restriction_that_would_not_restrict_ends_the_start(text: str, why: str) -> None:
@@ -101,3 +112,13 @@ def test_one_category_has_one_header() -> None:
 def test_without_restrictions_everything_is_open() -> None:
     assert not NO_RESTRICTIONS
     NO_RESTRICTIONS.check("inference", {}.get)
+
+
+@pytest.mark.parametrize("key", ["key-bin", "Key-BIN", "a key", "kéy", "k!"])
+def test_a_key_that_is_no_text_in_grpcs_metadata_ends_the_start(key: str) -> None:
+    with pytest.raises(StartupError, match="no client can send a header"):
+        grpc_restrictions([f"health:{key}=v"])
+
+
+def test_the_names_of_all_headers_are_known() -> None:
+    assert http_restrictions(["health:A=1", "trace,logging:b=2"]).headers == {"A", "b"}

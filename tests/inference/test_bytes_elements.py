@@ -30,8 +30,14 @@ def test_elements_are_written_row_by_row_whatever_the_layout():
     [
         (b"", 1, "input 'x' expects 1 string elements, but its 0 bytes hold at most 0"),
         (b"\0\0\0\0", 2**62, "but its 4 bytes hold at most 1"),
-        (b"\0\0\0\0", 0, "unexpected number of string elements 1 for input 'x', expecting 0"),
-        (b"\0\0\0\0\0\0\0\0", 1, "unexpected number of string elements 2 for input 'x', expecting 1"),
+        (
+            b"\0\0\0\0",
+            0,
+            "unexpected number of string elements for input 'x', expecting 0: 4 bytes are left after them",
+        ),
+        (b"\0\0\0\0\0\0\0\0", 1, "string elements for input 'x', expecting 1: 4 bytes are left after them"),
+        # What comes after the last that was asked for is not looked at, and may be no elements at all.
+        (b"\0\0\0\0\xff\xff\xff\xff", 1, "expecting 1: 4 bytes are left after them"),
         (b"\4\0\0\0abcd", 2, "unexpected number of string elements 1 for input 'x', expecting 2"),
         (b"\1\0\0\0ab", 1, "incomplete string length indicator for input 'x': expected 4 bytes at offset 5, got 1"),
         (b"\2\0\0\0a", 1, "incomplete string data for input 'x': element 0 declares 2 bytes, 1 are left"),

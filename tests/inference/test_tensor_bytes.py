@@ -48,5 +48,5 @@ def test_numbers_are_a_view_and_truths_are_made_sound() -> None:
 
 
 def test_bytes_that_are_not_so_many_words_are_refused() -> None:
-    with pytest.raises(InvalidArgument, match="unexpected number of string elements 2 for input 'x', expecting 1"):
+    with pytest.raises(InvalidArgument, match="number of string elements for input 'x', expecting 1: 4 bytes are left"):
         array_from_bytes(b"\0" * 8, 0, 8, BYTES, (1,), 1, "x")

@@ -67,7 +67,7 @@ def test_parameters_may_hold_inputs_as_triton_has_it():
 
 
 def test_of_two_parameters_with_one_name_the_nested_one_counts():
-    assert decode_request("m", "", b'{"top":1,"parameters":{"top":2}}', TEXT).parameters == {"top": 2}
+    assert decode_request("m", "", b'{"text":"a","top":1,"parameters":{"top":2}}', TEXT).parameters == {"top": 2}
 
 
 def test_an_input_given_twice_is_refused_like_everywhere():
@@ -141,9 +141,9 @@ def test_nan_and_infinities_are_taken_and_given_as_tokens(datatype):
         (b'{"id":7}', "'id' of the request must be a string, got the number 7"),
         (b'{"parameters":[]}', "'parameters' of the request must be an object"),
         (b'{"parameters":null}', "'parameters' of the request must be an object, got null"),
-        (b'{"parameters":{"a":{}}}', "parameter 'a' of the request must be a string, a number or a boolean"),
-        (b'{"a":[1]}', "parameter 'a' of the request must be a string, a number or a boolean, got an array of 1"),
-        (b'{"a":null}', "parameter 'a' of the request"),
+        (b'{"parameters":{"a":{}}}', "'a' is no input of model 'm' (its inputs are ['text', 'n'])"),
+        (b'{"a":[1]}', "parameter it must be a string, a number or a boolean, got an array of 1"),
+        (b'{"a":null}', "'a' is no input of model 'm'"),
         (b'{"triton_x":1}', "parameter keys starting with 'triton_' are reserved"),
         (b'{"parameters":{"triton_x":1}}', "reserved and cannot be sent: got 'triton_x'"),
         (b'{"text":1}', "element 0 of input 'text' must be a string, because the datatype is BYTES, got the number 1"),
@@ -243,3 +243,30 @@ def test_whatever_bytes_come_only_invalid_argument_is_raised(body, datatype, dim
     for tensor in request.inputs:
         assert tensor.array.shape == tensor.shape
         assert tensor.array.dtype == tensor.datatype.numpy
+
+
+IRIS = ModelSignature("iris", 8, (spec("features", "FP32", (4,)),), ())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            b'{"feature":[1,2,3,4]}',
+            "'feature' is no input of model 'iris' (its inputs are ['features']), and as a parameter it must be a "
+            "string, a number or a boolean, got an array of 4",
+        ),
+        (
+            b'{"feature":1,"parameters":{"k":2}}',
+            "the required input(s) ['features'] of model 'iris' are missing, and it has no input called 'feature', "
+            "'k', which became parameters; its inputs are ['features']",
+        ),
+        (
+            b'{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}',
+            "the required input(s) ['features'] of model 'iris' are missing, and it has no input called 'a', 'b', 'c', "
+            "'d', 'e' or 1 others, which became parameters; its inputs are ['features']",
+        ),
+    ],
+)
+def test_a_member_that_was_to_be_an_input_is_named(body, message):
+    assert refusal(body, IRIS) == message

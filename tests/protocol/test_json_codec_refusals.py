@@ -103,7 +103,7 @@ def test_sizes_that_do_not_add_up_are_refused(body, header, message):
     [
         (b"\x05\0\0\0abc\0", "incomplete string data for input 'x': element 0 declares 5 bytes, 4 are left"),
         (b"\xff\xff\xff\xffabcd", "declares 4294967295 bytes"),
-        (b"\0\0\0\0\0\0\0\0\0\0\0\0", "unexpected number of string elements 3 for input 'x', expecting 2"),
+        (b"\0\0\0\0\0\0\0\0\0\0\0\0", "number of string elements for input 'x', expecting 2: 4 bytes are left"),
         (b"\x04\0\0\0abcd", "unexpected number of string elements 1 for input 'x', expecting 2"),
         (b"\x02\0\0\0ab\0\0", "incomplete string length indicator for input 'x'"),
         (b"\0\0\0\0", "expects 2 string elements, but its 4 bytes hold at most 1"),

@@ -1,5 +1,6 @@
 """Reading JSON text: how deep it may be, which numbers it may hold, and where booleans may hide."""
 
+import gzip
 import json
 
 import numpy as np
@@ -82,3 +83,11 @@ def test_numbers_are_the_same_whichever_library_reads_them(digits, value, other)
     document = parse_object(f'{{"a":[{other}{digits}]}}'.encode())
     read = document["a"][-1]
     assert (read, type(read), str(read)) == (value, type(value), str(value))
+
+
+def test_compressed_data_that_nothing_announces_are_told_which_header_does() -> None:
+    with pytest.raises(InvalidArgument, match="Content-Encoding: gzip"):
+        parse_object(gzip.compress(b"{}"))
+    with pytest.raises(InvalidArgument) as refused:
+        parse_object(b"\xff")
+    assert "gzip" not in refused.value.message

@@ -143,6 +143,22 @@ def test_each_datatype_comes_back_from_the_wire_bit_by_bit(datatype: Datatype, d
     _assert_same_tensors(decode_request(request.SerializeToString()).inputs, (tensor,))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"inputs": [{"name": "x", "parameters": {f"p{index}": InferParameter() for index in range(9000)}}]},
+        {"outputs": [{"name": "y", "parameters": {f"p{index}": InferParameter() for index in range(9000)}}]},
+        {"inputs": [{"name": "x", "shape": [1] * 70_000}]},
+    ],
+    ids=["an input's parameters", "an output's parameters", "a packed shape"],
+)
+@pytest.mark.parametrize("raw", [[], [b"abcd"]], ids=["typed", "raw"])
+def test_a_crowded_tensor_is_refused_before_protobuf_reads_it(fields: dict[str, Any], raw: list[bytes]) -> None:
+    data = ModelInferRequest(model_name="m", raw_input_contents=raw, **fields).SerializeToString()
+    with pytest.raises(InvalidArgument, match="an input or output has more than 512 fields"):
+        decode_request(data)
+
+
 def test_the_order_of_fields_in_a_request_does_not_matter() -> None:
     request = InferenceRequest("m", inputs=(Tensor("x", FP32, (1,), np.array([1.5], "<f4")),))
     raw_first = ModelInferRequest(raw_input_contents=[_raw(request.inputs[0])]).SerializeToString()

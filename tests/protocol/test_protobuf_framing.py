@@ -3,7 +3,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ortolan.errors import InvalidArgument
-from ortolan.protocol.protobuf_framing import MAX_FIELDS, RAW_OUTPUT_CONTENTS, field_head, has_more_fields, raw_views
+from ortolan.protocol.protobuf_framing import (
+    MAX_FIELDS,
+    MAX_INNER_FIELDS,
+    MAX_TENSOR_FIELDS,
+    RAW_OUTPUT_CONTENTS,
+    field_head,
+    has_crowded_tensors,
+    has_more_fields,
+    raw_views,
+)
 from ortolan.protocol.protobuf_messages import ModelInferRequest, ModelInferResponse, parse
 
 HEAD = ModelInferRequest(model_name="m", id="1").SerializeToString()
@@ -72,6 +81,46 @@ def test_fields_of_every_form_are_counted(field: bytes) -> None:
 @pytest.mark.parametrize("data", [b"", b"\x2a", b"\x80" * 20, b"\x0e" * 20, b"\x2a\x7f", b"\x08" + b"\x80" * 20])
 def test_fields_are_counted_up_to_where_the_message_breaks(data: bytes) -> None:
     assert not has_more_fields(data, 1)
+
+
+INPUT, OUTPUT = 0x2A, 0x32
+
+
+def _tensor(tag: int, body: bytes) -> bytes:
+    return field_head(tag, len(body)) + body
+
+
+@pytest.mark.parametrize("tag", [INPUT, OUTPUT], ids=["input", "output"])
+@pytest.mark.parametrize("field", [b"\x22\x00", b"\x12\x00", b"\x78\x01", b"\x0d" + bytes(4), b"\x7b"])
+def test_the_fields_of_each_tensor_are_counted(tag: int, field: bytes) -> None:
+    most, too_many = (_tensor(tag, field * count) for count in (MAX_TENSOR_FIELDS, MAX_TENSOR_FIELDS + 1))
+    assert not has_crowded_tensors(HEAD + most * 3)
+    assert has_crowded_tensors(HEAD + most + too_many)
+
+
+@pytest.mark.parametrize("tag", [INPUT, OUTPUT], ids=["input", "output"])
+def test_the_fields_of_all_tensors_are_counted(tag: int) -> None:
+    tensor = _tensor(tag, b"\x0a\x00" * 64)
+    assert not has_crowded_tensors(HEAD + tensor * (MAX_INNER_FIELDS // 64))
+    assert has_crowded_tensors(HEAD + tensor * (MAX_INNER_FIELDS // 64 + 1))
+
+
+def test_each_byte_of_a_packed_shape_counts_as_a_dimension() -> None:
+    assert not has_crowded_tensors(_tensor(INPUT, _tensor(0x1A, b"\xff" * 320) + b"\x22\x00" * 64))
+    assert has_crowded_tensors(_tensor(INPUT, _tensor(0x1A, bytes(MAX_TENSOR_FIELDS + 1))))
+    assert has_crowded_tensors(_tensor(INPUT, _tensor(0x1A, bytes(300)) * 2))
+    # Outputs have no shape, so that may be any text that a later protocol adds.
+    assert not has_crowded_tensors(_tensor(OUTPUT, _tensor(0x1A, bytes(MAX_TENSOR_FIELDS + 1))))
+
+
+def test_long_contents_and_other_fields_crowd_no_tensor() -> None:
+    assert not has_crowded_tensors(_tensor(INPUT, _tensor(0x2A, b"\x42\x00" * 10_000)))
+    assert not has_crowded_tensors(_tensor(0x22, b"\x0a\x00" * 10_000) + b"\x28\x05" * 600)
+
+
+@given(st.binary(max_size=60))
+def test_whatever_bytes_come_the_fields_of_tensors_can_be_counted(data: bytes) -> None:
+    assert has_crowded_tensors(_tensor(INPUT, data) + data) in (True, False)
 
 
 def test_views_share_the_messages_bytes() -> None:

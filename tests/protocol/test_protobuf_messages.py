@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from ortolan.errors import InvalidArgument
+from ortolan.protocol.protobuf_framing import MAX_FIELDS
 from ortolan.protocol.protobuf_messages import (
     HEALTH_SERVICE,
     INFERENCE_SERVICE,
@@ -85,6 +86,12 @@ def test_the_pool_finds_services_by_file_as_reflection_asks() -> None:
 )
 def test_malformed_bytes_are_an_invalid_argument(data: bytes, reason: str) -> None:
     with pytest.raises(InvalidArgument, match=r"not a valid inference\.ModelInferRequest message"):
+        parse(ModelInferRequest, data)
+
+
+def test_a_message_of_too_many_fields_is_not_read() -> None:
+    data = ModelInferRequest(outputs=[{"name": "longer"}] * (MAX_FIELDS + 1)).SerializeToString()
+    with pytest.raises(InvalidArgument, match="more than the 16384 fields beside each other"):
         parse(ModelInferRequest, data)
 
 

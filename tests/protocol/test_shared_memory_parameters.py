@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.datatypes import BYTES, FP32, Datatype
-from ortolan.inference.request import UNREAD, InferenceRequest, InferenceResponse, RequestedOutput, Tensor
+from ortolan.inference.request import (
+    MAX_PARAMETERS,
+    MAX_TENSOR_PARAMETERS,
+    UNREAD,
+    InferenceRequest,
+    InferenceResponse,
+    RequestedOutput,
+    Tensor,
+)
 from ortolan.inference.shared_memory import SharedMemorySlice
 from ortolan.protocol import json_codec, protobuf_codec
 from ortolan.protocol.protobuf_messages import ModelInferRequest, ModelInferResponse
@@ -143,6 +151,37 @@ def test_numbers_that_no_region_has_are_refused_over_json(number: str) -> None:
     body = f'{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1],"parameters":{parameters}}}]}}'.encode()
     with pytest.raises(InvalidArgument):
         json_codec.decode_request("m", "", body, None)
+
+
+def test_a_tensor_has_so_many_parameters_at_most() -> None:
+    most = {f"p{index}": "mine" for index in range(MAX_TENSOR_PARAMETERS)}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1]}
+    for parameters in (most, most | {"one more": 1}):
+        for owner, decode in (
+            ("input 'x'", lambda: json_request([{**tensor, "parameters": parameters, "data": [1]}], [])),  # noqa: B023
+            ("output 'y'", lambda: json_request([], [{"name": "y", "parameters": parameters}])),  # noqa: B023
+            ("input 'x'", lambda: grpc_request([{**tensor, "parameters": parameters}], [], [bytes(4)])),  # noqa: B023
+            ("output 'y'", lambda: grpc_request([], [{"name": "y", "parameters": parameters}], [])),  # noqa: B023
+        ):
+            if parameters is most:
+                assert decode()
+                continue
+            with pytest.raises(InvalidArgument, match=f"{owner} has 65 parameters, at most 64 are accepted"):
+                decode()
+
+
+def test_a_request_has_so_many_parameters_at_most() -> None:
+    for count, refused in ((MAX_PARAMETERS, False), (MAX_PARAMETERS + 1, True)):
+        names = [f"p{index}" for index in range(count)]
+        message = ModelInferRequest(parameters={name: {"bool_param": True} for name in names}).SerializeToString()
+        body = json.dumps({"inputs": [], "parameters": dict.fromkeys(names, 1)}).encode()
+        for decode in (protobuf_codec.decode_request, lambda body: json_codec.decode_request("m", "", body, None)):
+            data = message if decode is protobuf_codec.decode_request else body
+            if refused:
+                with pytest.raises(InvalidArgument, match="the request has 257 parameters, at most 256 are accepted"):
+                    decode(data)
+            else:
+                assert len(decode(data).parameters) == count
 
 
 def test_classes_and_shared_memory_exclude_each_other() -> None:

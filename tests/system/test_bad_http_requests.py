@@ -136,7 +136,7 @@ def test_binary_data_that_do_not_fit_their_header_are_refused(
 @pytest.mark.parametrize(
     ("method", "path", "status", "said"),
     [
-        ("GET", "/", 404, "Not Found"),
+        ("GET", "/nothing", 404, "Not Found"),
         ("GET", "/v1/models/iris/versions/1", 404, "Not Found"),
         ("GET", "/v2/", 404, "Not Found"),
         ("POST", "/v2/models/iris/infer/", 404, "Not Found"),

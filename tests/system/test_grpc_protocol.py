@@ -186,3 +186,12 @@ def test_a_message_over_the_limit_is_refused(tmp_path: Path) -> None:
         code, details = refusal(channel, f"{SERVICE}/ModelInfer", infer_request(model_name="x" * 1001))
         assert (code, "1000" in details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
         assert check(channel, "") == HEALTH.SERVING
+
+
+def test_a_long_message_in_any_script_arrives_with_its_status(channel: grpc.Channel) -> None:
+    data = messages.ModelInferRequest(model_name="日本" * 20_000).SerializeToString()
+    code, message = refusal(channel, f"{SERVICE}/ModelInfer", data)
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert "unknown model: '日本" in message
+    (answer,) = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(iter([data]), timeout=10)
+    assert messages.ModelStreamInferResponse.FromString(answer).error_message == message

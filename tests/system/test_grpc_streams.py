@@ -2,7 +2,7 @@
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tritonclient.utils import InferenceServerException
 from ortolan.protocol import protobuf_messages as messages
 
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 UNKNOWN = "Request for unknown model: 'nobody' is not found"
 CONFIG = "max_batch_size: 8\ninstance_group [ { count: 1, kind: KIND_CPU } ]\ndynamic_batching { }\n"
 
@@ -116,6 +117,41 @@ async def test_a_model_that_fails_is_an_error_of_its_request_only(channel: grpc.
     good, bad, also_good = await rest(stream)
     assert (value_of(good), value_of(also_good)) == (2.0, 3.0)
     assert "gather" in bad.error_message
+
+
+async def test_a_client_that_does_not_read_fills_no_memory_and_gets_all_when_it_reads(tmp_path: Path) -> None:
+    columns, count = 1 << 20, 400
+    onnx_models.save_version(tmp_path / "models", "widener", onnx_models.widener(columns), config="max_batch_size: 1\n")
+    with running(tmp_path / "models", log=tmp_path / "log") as server:
+        async with grpc.aio.insecure_channel(server.grpc, [("grpc.max_receive_message_length", -1)]) as channel:
+            await channel.unary_unary(INFER)(grpc_request("widener", np.zeros((1, 1), np.float32)))
+            before = peak_memory_mib(server)
+            stream = open_stream(channel)
+            for index in range(count):
+                await stream.write(grpc_request("widener", np.full((1, 1), index, np.float32)))
+            await stream.done_writing()
+            answered = await asyncio.to_thread(settled, lambda: statistics(server, "widener")["execution_count"])
+            held_mib = peak_memory_mib(server) - before
+            assert answered < 100
+            assert held_mib < 600, "the answers to all have 1600 MiB"
+            for index in range(count):
+                response = messages.ModelStreamInferResponse.FromString(await stream.read())
+                assert value_of(response) == index
+            assert await stream.read() is grpc.aio.EOF
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def peak_memory_mib(server: ServerProcess) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) >> 10
+
+
+def settled(count: Callable[[], int]) -> int:
+    """The count once it has stayed the same for some time."""
+    seen: list[int] = []
+    eventually(lambda: seen.append(count()) or (len(seen) > 50 and len(set(seen[-50:])) == 1))
+    return seen[-1]
 
 
 async def test_an_empty_stream_ends_well(channel: grpc.aio.Channel) -> None:

@@ -84,7 +84,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def logging(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logging]:
     log = tmp_path_factory.mktemp("log") / "log"
-    with running(repository, log=log) as server:
+    # Without a file for them, each change of the trace settings brings a warning.
+    with running(repository, "--trace-config=level=TIMESTAMPS", log=log) as server:
         yield Logging(server, log)
 
 
@@ -163,16 +164,16 @@ def post(server: ServerProcess, body: bytes) -> tuple[int, Any]:
 # -- the lines ---------------------------------------------------------------------------------------------------------
 
 
-def trace(server: ServerProcess, level: str) -> None:
+def trace(server: ServerProcess, rate: str) -> None:
     """Change a trace setting: an info line, and a warning where tracing is on, for it has no file."""
-    body = json.dumps({"trace_level": [level]}).encode()
+    body = json.dumps({"trace_rate": [rate]}).encode()
     with urllib.request.urlopen(f"http://{server.http}/v2/trace/setting", body, timeout=10) as response:
         assert response.status == 200
 
 
 def test_info_lines_and_warnings_come_and_go_at_once(logging: Logging, client: Client) -> None:
     def both() -> None:
-        trace(logging.server, "TENSORS")
+        trace(logging.server, "7")
         client.update({"log_info": True, "log_warning": True, "log_verbose_level": 0})
         client.update({"log_verbose_level": 1})
         client.update({"log_verbose_level": 0})

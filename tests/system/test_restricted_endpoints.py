@@ -67,6 +67,21 @@ def test_every_documented_route_is_restricted(server: ServerProcess) -> None:
         assert status(server, method, path, HEADER)[0] != 403, path
 
 
+def test_no_other_spelling_of_a_path_opens_a_route(server: ServerProcess) -> None:
+    for method, path in documented_routes(server):
+        spellings = [path + end for end in ("%0A", "%0a", "%00", "%0D%0A", "%E2%80%A8", "/", "//", "%2F", "%20")]
+        spellings += ["/" + path, path.replace("/", "//"), path.upper(), path.replace("/v", "/%0Av"), "/." + path]
+        for spelling in spellings:
+            code, text = status(server, method, spelling, {})
+            assert code in (403, 404, 405), (method, spelling, text)
+
+
+@pytest.mark.parametrize("path", ["/v2/logging%0A", "/v2/models/a%00b/infer", "/v2/models/doubler%0A", "/docs%0a"])
+def test_a_path_with_a_control_character_is_no_routes(server: ServerProcess, path: str) -> None:
+    for method in ("GET", "POST"):
+        assert status(server, method, path, HEADER) == (404, '{"error":"Not Found"}')
+
+
 def test_every_method_is_restricted(server: ServerProcess) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         for method in messages.service_methods(messages.INFERENCE_SERVICE):

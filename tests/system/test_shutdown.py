@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -106,7 +107,7 @@ def test_after_sigterm_the_server_is_unready_at_once_answers_on_and_a_second_sig
 ) -> None:
     kept = http.client.HTTPConnection("127.0.0.1", draining.http_port, timeout=10)
     kept.request("GET", "/v2/health/ready")
-    assert kept.getresponse().read() == b""
+    assert kept.getresponse().read() == b'{"ready":true}'
     with grpc.insecure_channel(draining.grpc) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
@@ -192,3 +193,32 @@ def test_a_signal_while_models_load_ends_the_process_without_waiting_for_them(tm
         assert (process.returncode, printed) == (0, "")
     finally:
         process.kill()
+
+
+_WITH_A_STUCK_WORKER = """
+import asyncio, logging, os, signal, sys, threading
+from pathlib import Path
+import uvloop
+from ortolan.server import Server, model_manager
+from ortolan.settings import Settings
+
+def jam(server):
+    loop = asyncio.get_running_loop()
+    for _ in range(64):
+        loop.run_in_executor(None, threading.Event().wait)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+ports = dict.fromkeys(("http_port", "grpc_port", "metrics_port"), 0)
+settings = Settings(model_repository=(Path(sys.argv[1]),), exit_timeout_secs=1, drain_delay_secs=0, **ports)
+server = Server(settings, model_manager(settings, None), jam, lambda settings: None)
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    sys.exit(runner.run(server.run()))
+"""
+
+
+def test_work_that_is_stuck_in_threads_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+    onnx_models.save_version(tmp_path, "double", onnx_models.doubler())
+    ended = subprocess.run(
+        [sys.executable, "-c", _WITH_A_STUCK_WORKER, str(tmp_path)], capture_output=True, text=True, timeout=SOON_S
+    )
+    assert (ended.returncode, "after --exit-timeout-secs" in ended.stderr) == (1, True), ended.stderr

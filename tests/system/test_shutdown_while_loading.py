@@ -50,6 +50,28 @@ def test_a_load_by_a_client_is_given_up_after_the_grace_period_and_the_client_is
     assert log.read_text().endswith(": stopped\n")
 
 
+def test_a_load_that_only_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    onnx_models.save_version(tmp_path / "repository", "long", onnx_models.chain(LONG_CHAIN))
+    answers: list[tuple[int, str]] = []
+    flags = ("--model-control-mode=explicit", "--exit-timeout-secs=2", "--log-verbose=1")
+    with running(tmp_path / "repository", *flags, log=log) as server:
+        clients = [threading.Thread(target=lambda: answers.append(load(server, "long"))) for _ in range(3)]
+        clients[0].start()
+        eventually(lambda: state(server, "long") == "LOADING")
+        for client in clients[1:]:
+            client.start()
+        # Connections are served in turn: whoever connects after them is answered after they were heard.
+        eventually(lambda: state(server, "long") == "LOADING")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(SOON_S) == 0
+        for client in clients:
+            client.join(SOON_S)
+    assert [code for code, _ in answers] == [503, 503, 503]
+    assert ["stops" in said or "stopping" in said for _, said in answers] == [True, True, False]
+    assert "Traceback" not in log.read_text()
+
+
 def test_a_load_that_polling_began_does_not_hold_up_the_end(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()

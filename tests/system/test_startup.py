@@ -125,7 +125,7 @@ def test_an_empty_repository_is_served_and_ready_with_a_warning(tmp_path: Path) 
     log = tmp_path / "log"
     (tmp_path / "repository").mkdir()
     with running(tmp_path / "repository", log=log) as server:
-        assert ask(server, "/v2/health/ready") == (200, None)
+        assert ask(server, "/v2/health/ready") == (200, {"ready": True})
         assert names(server) == []
         assert ask(server, "/openapi.json")[0] == 200
     assert "WARNING" in log.read_text()

@@ -395,6 +395,18 @@ def test_the_environment_may_say_it_too_and_without_a_file_the_log_says_that_not
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
+def test_without_a_file_nothing_can_be_traced_and_the_client_is_told(repository: Path, protocol: str) -> None:
+    with running(repository) as server:
+        client = Client(protocol, server)
+        before = client.settings()
+        for model in ("", "m"):
+            with pytest.raises(InferenceServerException, match="trace file name is not given: start the server with"):
+                client.update({"trace_level": ["TENSORS"], "trace_rate": "1"}, model)
+            assert client.settings(model) == before
+        assert before["trace_file"] == ""
+        client.close()
+
+
 def test_opentelemetry_is_refused_at_the_start(repository: Path) -> None:
     done = finished("serve", repository, "--trace-config=mode=opentelemetry")
     assert done.returncode == 2

@@ -4,6 +4,7 @@ Every call is made in a thread, because it may wait for the GPU, and says for wh
 for each thread. The bindings come with the ``gpu`` extra; without them, or without a GPU, no region can be registered.
 """
 
+import asyncio
 import ctypes
 import importlib
 from types import ModuleType
@@ -148,6 +149,10 @@ class CudaRegion(MemoryRegion):
             self._cuda.copy_to(self._address + offset, source.ctypes.data, source.nbytes)
         except CudaError as error:
             raise Internal(f"writing the CUDA shared memory region '{self.name}' failed ({error})") from error
+
+    def _close_on_loop(self) -> None:
+        # Nobody waits for it, so that nobody can give it up either; the loop's threads are joined at the end.
+        asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
         try:

@@ -130,7 +130,7 @@ class InferenceCore:
         check_id(request.id)
         if request.uses_shared_memory:
             # What the model cannot take is refused before anything is read for it.
-            self.signature(request.model_name, request.model_version).check(request)
+            self._manager.find(request.model_name, request.model_version).checked_rows(request)
             return await self._shared_tensors.infer(request, lambda copied: self.infer(copied, frontend))
         version = self._manager.find(request.model_name, request.model_version)
         if not self.tracing.on:
@@ -203,6 +203,7 @@ class InferenceCore:
     def change_trace_settings(self, model: str, change: Mapping[str, object]) -> TraceSettings:
         """The settings after ``change``. Raises as ``trace_settings`` and ``TraceTable.changed`` do."""
         self._require_model(model)
+        self.tracing.forget_others(self._manager.knows)
         self.tracing.change(model, change)
         return self.tracing.settings(model)
 

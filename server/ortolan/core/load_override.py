@@ -5,13 +5,13 @@ configuration, which replaces the file's as a whole; ``file:<path>`` is one file
 repository's; ``unload_dependents`` asks to unload what only an ensemble needs.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.printable import printable
 from ortolan.repository.file_names import stays_inside
-from ortolan.repository.model_config import ModelConfig
+from ortolan.repository.model_config import ModelConfig, WarmupData
 
 CONFIG = "config"
 FILE_PREFIX = "file:"
@@ -22,8 +22,28 @@ _LARGEST_CONFIG_CHARACTERS = 4 * 1024 * 1024
 _LONGEST_PART_BYTES = 255
 _LONGEST_PATH_BYTES = 1024
 _SHOWN = 80
-# How the names of those options of execution providers end that are paths.
-_FILE_OPTIONS = ("path", "paths", "dir", "directory", "prefix", "table_name")
+_MOST_FILES = 1000
+_MOST_DEPTH = 16
+# What a client may set of an accelerator: threads, precision, limits of memory. Other options let the server load or
+# write files of its machine, or may do so in the next ONNX Runtime.
+_OPTIONS_FOR_CLIENTS = frozenset(
+    {
+        "precision_mode",
+        "max_workspace_size_bytes",
+        "trt_max_workspace_size",
+        "trt_fp16_enable",
+        "trt_bf16_enable",
+        "gpu_mem_limit",
+        "arena_extend_strategy",
+        "cudnn_conv_use_max_workspace",
+        "use_tf32",
+        "precision",
+        "num_of_threads",
+        "num_streams",
+        "migraphx_fp16_enable",
+        "migraphx_bf16_enable",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +55,11 @@ class LoadOverride:
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents by their paths in the model's directory; none to use the repository's."""
 
+    @property
+    def size_bytes(self) -> int:
+        """What the files take in memory."""
+        return sum(map(len, self.files.values()))
+
 
 def load_override(parameters: Mapping[str, object]) -> LoadOverride | None:
     """What the ``parameters`` of a load ask for; None without any. Raises InvalidArgument naming the parameter."""
@@ -42,6 +67,7 @@ def load_override(parameters: Mapping[str, object]) -> LoadOverride | None:
         return None
     config = ""
     files: dict[str, bytes] = {}
+    _refuse_many(sum(name.startswith(FILE_PREFIX) for name in parameters))
     for name, value in parameters.items():
         if name == CONFIG:
             config = _config(value)
@@ -63,24 +89,55 @@ def refuse_server_files(config: ModelConfig, own: ModelConfig | None) -> None:
 
     ``own`` is the configuration on disk, whose author may do that and be repeated.
     """
-    allowed = _server_files(own) if own is not None else set()
-    for setting, value in sorted(_server_files(config) - allowed):
+    _refuse_more(set(_libraries(config)), set(_libraries(own)) if own else set())
+    allowed = set(_closed_options(own)) if own else set()
+    for accelerator, option, _ in sorted(set(_closed_options(config)) - allowed):
+        raise InvalidArgument(
+            f"load parameter '{CONFIG}': option '{printable(option, _SHOWN)}' of accelerator "
+            f"'{printable(accelerator, _SHOWN)}' may only be set by the model's own config.pbtxt; put it there. "
+            f"Clients may send {', '.join(sorted(_OPTIONS_FOR_CLIENTS))}"
+        )
+
+
+def refuse_other_files(config: ModelConfig, own: ModelConfig | None) -> None:
+    """Raises InvalidArgument when ``config``, sent without files, reads others than the model's own configuration.
+
+    What stands beside a model is none of the client's business, and beside a loose one are other models' files.
+    """
+    _refuse_more(set(_data_files(config)), set(_data_files(own)) if own else set())
+
+
+def _refuse_more(named: Set[tuple[str, str]], allowed: Set[tuple[str, str]]) -> None:
+    """``named`` and ``allowed`` are settings and the files that they name."""
+    for setting, value in sorted(named - allowed):
         raise InvalidArgument(
             f"load parameter '{CONFIG}': {setting} '{printable(value, _SHOWN)}' names a file of the server, which only "
             "the model's own config.pbtxt may do; put it there"
         )
 
 
-def _server_files(config: ModelConfig) -> set[tuple[str, str]]:
-    """The settings that name files: libraries of operators, plugins, caches."""
-    found = {("model_operations.op_library_filename", name) for name in config.op_library_filenames}
+def _libraries(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    return (("model_operations.op_library_filename", name) for name in config.op_library_filenames)
+
+
+def _closed_options(config: ModelConfig) -> Iterator[tuple[str, str, str]]:
+    """The accelerators' options that clients may not choose: accelerator, option, value."""
     optimization = config.optimization
     for accelerator in (*optimization.gpu_accelerators, *optimization.cpu_accelerators):
-        named = ((key, value) for key, value in accelerator.parameters.items() if key.lower().endswith(_FILE_OPTIONS))
-        found |= {
-            (f"option '{printable(key, _SHOWN)}' of accelerator '{accelerator.name}'", value) for key, value in named
-        }
-    return found
+        for option, value in accelerator.parameters.items():
+            if option not in _OPTIONS_FOR_CLIENTS:
+                yield accelerator.name, option, value
+
+
+def _data_files(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    """The label files and the files of warm-up data."""
+    for output in config.outputs:
+        if output.label_filename:
+            yield f"label_filename of output '{printable(output.name, _SHOWN)}'", output.label_filename
+    for sample in config.warmup:
+        for given in sample.inputs:
+            if given.data is WarmupData.FILE:
+                yield "model_warmup.inputs.input_data_file", given.file
 
 
 def check_unload(parameters: Mapping[str, object]) -> None:
@@ -116,7 +173,17 @@ def _path(parameter: str) -> str:
             f"load parameter '{printable(parameter, _SHOWN)}': the path is too long; its names may have "
             f"{_LONGEST_PART_BYTES} bytes each and {_LONGEST_PATH_BYTES} in all"
         )
+    if len(parts) > _MOST_DEPTH:
+        raise InvalidArgument(
+            f"load parameter '{printable(parameter, _SHOWN)}': the path has {len(parts)} parts, at most {_MOST_DEPTH} "
+            "are accepted"
+        )
     return path
+
+
+def _refuse_many(files: int) -> None:
+    if files > _MOST_FILES:
+        raise InvalidArgument(f"a load brings {files} files, at most {_MOST_FILES} are accepted")
 
 
 def _content(parameter: str, value: object) -> bytes:

@@ -47,9 +47,15 @@ class LogControl:
         after = changed(self.settings, change)
         if after != self.settings:
             # Before it takes effect: to switch lines off in silence would be to cover tracks.
-            _log.info("log settings changed to %s", after)
+            _log.log(_shown_level(self.settings), "log settings changed to %s", after)
             self._apply(after)
             self.settings = after
+
+
+def _shown_level(settings: LogSettings) -> int:
+    """The highest level that is on, so that no earlier change hides a later one; debugging where all are off."""
+    levels = {logging.INFO: settings.log_info, logging.WARNING: settings.log_warning, logging.ERROR: settings.log_error}
+    return next((level for level, shown in levels.items() if shown), logging.DEBUG)
 
 
 def changed(settings: LogSettings, change: Mapping[str, object]) -> LogSettings:

@@ -34,11 +34,21 @@ class MemoryRegion(ABC):
             self._holders += 1
 
     def let_go(self) -> None:
+        if self._let_go_last():
+            self._close()
+
+    def let_go_on_loop(self) -> None:
+        """As ``let_go``, on the event loop, which is not held up by what takes long to close."""
+        if self._let_go_last():
+            self._close_on_loop()
+
+    def _let_go_last(self) -> bool:
         with self._lock:
             self._holders -= 1
-            last = not self._holders
-        if last:
-            self._close()
+            return not self._holders
+
+    def _close_on_loop(self) -> None:
+        self._close()
 
     def check(self, place: SharedMemorySlice) -> None:
         """Raises InvalidArgument when ``place`` is not wholly inside."""

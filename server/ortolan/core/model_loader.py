@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ortolan.core.load_override import LoadOverride, refuse_server_files
+from ortolan.core.load_override import refuse_other_files, refuse_server_files
 from ortolan.core.model_version import LoadedModel, shapes_vary
 from ortolan.errors import InvalidArgument
 from ortolan.execution.batch_policy import Batching
@@ -72,16 +72,20 @@ def read_config(entry: ModelEntry) -> ModelConfig:
     return config_file.read(entry.config_path, entry.name)
 
 
-def read_override(entry: ModelEntry, override: LoadOverride) -> ModelConfig:
-    """The configuration that a client sent for ``entry``. Raises InvalidArgument naming what is wrong in it."""
+def read_override(entry: ModelEntry, text: str, with_files: bool) -> ModelConfig:
+    """The configuration that a client sent for ``entry``, which is its own ``with_files``, else the repository's.
+
+    Raises InvalidArgument naming what is wrong in it.
+    """
     if entry.problem:
         raise InvalidArgument(f"model '{entry.name}' cannot be loaded: {entry.problem}")
-    config = config_file.parse_json(override.config, entry.name)
+    config = config_file.parse_json(text, entry.name)
     own: ModelConfig | None = None
-    if not override.files:
+    if not with_files:
         # One that cannot be read allows nothing; it may be why the client sends another.
         with contextlib.suppress(InvalidArgument):
             own = read_config(entry)
+        refuse_other_files(config, own)
     refuse_server_files(config, own)
     return config
 

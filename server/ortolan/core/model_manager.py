@@ -6,10 +6,13 @@ loads and unloads of the same model follow one another while those of others go 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from ortolan.core import model_loader
+from ortolan.core.client_loads import ClientLoads, Turn
 from ortolan.core.load_override import LoadOverride
 from ortolan.core.load_threads import LoadThreads
 from ortolan.core.model_loader import LoadingOptions
@@ -51,7 +54,7 @@ class ModelManager:
         self._retirement = Retirement()
         self._changes = VersionChanges(options, limits, self._load_threads, self._retirement)
         self._watchdog = Watchdog(lambda: (version.scheduler for version in (*self.serving(), *self._retirement)))
-        self._loads: set[asyncio.Task[Model]] = set()
+        self._client_loads = ClientLoads(load_threads)
 
     # -- finding -------------------------------------------------------------------------------------------------
 
@@ -93,6 +96,10 @@ class ModelManager:
             return False
         return not any(model.is_amiss for model in self._models.values())
 
+    def knows(self, name: str) -> bool:
+        """Whether the model is in the repository, or is or was loaded."""
+        return name in self._models or name in self._listing.models
+
     def index(self) -> list[IndexEntry]:
         """Every model of the last walk and every version that was ever loaded, by name and number."""
         entries: list[IndexEntry] = []
@@ -114,6 +121,7 @@ class ModelManager:
     async def _look(self) -> RepositoryListing:
         """Walk the repository anew. Raises StartupError, which may name paths, when one of its roots is not there."""
         self._listing = await asyncio.to_thread(self._walk)
+        self._forget_gone()
         return self._listing
 
     async def load_all(self, names: Iterable[str] | None = None) -> None:
@@ -131,29 +139,59 @@ class ModelManager:
     async def load(self, name: str, override: LoadOverride | None = None) -> None:
         """Load the model as it is on disk now, or with what a client sent in place of that.
 
-        Raises InvalidArgument with the reason when it fails; what served before goes on serving.
+        Raises InvalidArgument with the reason when it fails; what served before goes on serving. Raises Unavailable
+        when too many loads wait.
         """
+        size_bytes = override.size_bytes if override else 0
+        failures = await self._client_loads.run(size_bytes, partial(self._load, name, override))
+        if failures:
+            raise InvalidArgument(f"load failed for model '{name}': {'; '.join(failures)};\n")
+
+    async def _load(self, name: str, override: LoadOverride | None, turn: Turn) -> list[str]:
+        """What failed of the load, for which it is now the model's turn to wait."""
         listing = await self.look()
         entry = listing.models.get(name)
         if entry is None and not (override and override.files):
             raise InvalidArgument(f"failed to load '{name}', failed to poll from model repository: no such model in it")
-        if override is None:
-            load = self._settle(name, entry, forget_failures=True)
-        else:
-            load = self._load_overridden(name, entry, override)
-        # A client that gives up takes nothing back: who asks again finds the model loading, or loaded.
-        model = await asyncio.shield(self._kept(load))
-        if model.failures:
-            raise InvalidArgument(f"load failed for model '{name}': {'; '.join(model.failures)};\n")
+        async with self._held(name) as model, turn.begun():
+            if override is None:
+                model.forget_failures()
+                await self._settle_held(model, entry)
+            elif entry is not None and not override.files:
+                await self._settle_overridden(model, entry, override.config)
+            else:
+                directory = await self._load_threads.run(self._override_directories.build, override.files)
+                text, override = override.config, None
+                turn.let_go()
+                await self._settle_sent(model, directory, text)
+            return model.failures
 
     async def unload(self, name: str) -> None:
         """Take the model out of service; requests inside are still answered. Unknown names are fine."""
-        model = self._models.get(name)
-        if model is None:
+        if name not in self._models:
             return
-        async with model.lock:
+        async with self._held(name) as model:
             model.problem, model.overridden = "", False
             await self._changes.reconcile(model, {})
+
+    @asynccontextmanager
+    async def _held(self, name: str) -> AsyncIterator[Model]:
+        """The model, locked; a new one if there is none, which is forgotten again if nothing comes of it."""
+        model = self._models.setdefault(name, Model(name))
+        model.holders += 1
+        try:
+            async with model.lock:
+                yield model
+        finally:
+            model.holders -= 1
+            if model.is_gone and not model.versions:
+                del self._models[name]
+
+    def _forget_gone(self) -> None:
+        """Forget the models that are unloaded and not in the repository: clients may make up any number of names."""
+        gone = [name for name, model in self._models.items() if model.is_gone and name not in self._listing.models]
+        for name in gone:
+            del self._models[name]
 
     async def poll(self) -> None:
         """Follow what changed on disk since the last poll. Raises StartupError when a root is not there any more."""
@@ -176,71 +214,58 @@ class ModelManager:
         """Per model that is not as it should be: why."""
         return {name: model.failures for name, model in sorted(self._models.items()) if model.failures}
 
-    def _kept(self, load: Coroutine[None, None, Model]) -> asyncio.Task[Model]:
-        """A task for ``load`` that goes on when nobody waits for it any more."""
-        task = asyncio.get_running_loop().create_task(load)
-        self._loads.add(task)
-        task.add_done_callback(self._end_load)
-        return task
-
-    def _end_load(self, task: asyncio.Task[Model]) -> None:
-        self._loads.discard(task)
-        if not task.cancelled():
-            # Told to whoever still waits; asyncio would log it as forgotten where no one does.
-            task.exception()
-
-    async def _settle(self, name: str, entry: ModelEntry | None, forget_failures: bool = False) -> Model:
+    async def _settle(self, name: str, entry: ModelEntry | None) -> None:
         """Bring the model to what its entry on disk asks for."""
-        model = self._models.setdefault(name, Model(name))
-        async with model.lock:
-            if forget_failures:
-                model.forget_failures()
-            try:
-                if entry is None:
-                    raise NotFound("no such model in the repository")
-                config = await self._load_threads.run(model_loader.read_config, entry)
-                wanted = model_loader.wanted_versions(entry, config)
-            except OrtolanError as error:
-                model.problem = error.message
-                _log.error("model '%s' cannot be served: %s", name, error.message)
-                return model
-            model.problem, model.overridden = "", False
-            candidates = {number: Candidate(entry, config, version) for number, version in wanted.items()}
-            await self._changes.reconcile(model, candidates)
-        return model
+        async with self._held(name) as model:
+            await self._settle_held(model, entry)
 
-    async def _load_overridden(self, name: str, entry: ModelEntry | None, override: LoadOverride) -> Model:
-        """Load the model from the files that a client sent; without any from ``entry``, what the repository has."""
-        if entry is not None and not override.files:
-            return await self._settle_overridden(entry, override)
-        directory = await self._load_threads.run(self._override_directories.build, override.files)
+    async def _settle_held(self, model: Model, entry: ModelEntry | None) -> None:
         try:
-            sent = await self._load_threads.run(read_model_directory, directory, name, directory)
-            return await self._settle_overridden(sent, override)
+            if entry is None:
+                raise NotFound("no such model in the repository")
+            config = await self._load_threads.run(model_loader.read_config, entry)
+            wanted = model_loader.wanted_versions(entry, config)
+        except OrtolanError as error:
+            model.problem = error.message
+            effect = "cannot be served" if model.newest is None else "keeps what it serves, its new files do not load"
+            _log.error("model '%s' %s: %s", model.name, effect, error.message)
+            return
+        model.problem, model.overridden = "", False
+        candidates = {number: Candidate(entry, config, version) for number, version in wanted.items()}
+        await self._changes.reconcile(model, candidates)
+
+    async def _settle_sent(self, model: Model, directory: Path, config: str) -> None:
+        """Bring the model to the files that a client sent, which are in ``directory`` until that is done."""
+        try:
+            sent = await self._load_threads.run(read_model_directory, directory, model.name, directory)
+            await self._settle_overridden(model, sent, config, with_files=True)
         finally:
             # What was read from the files stays in memory: they need not outlast the load.
             await asyncio.to_thread(self._override_directories.remove, directory)
 
-    async def _settle_overridden(self, entry: ModelEntry, override: LoadOverride) -> Model:
+    async def _settle_overridden(self, model: Model, entry: ModelEntry, text: str, with_files: bool = False) -> None:
         """Bring the model to what a client sent. Raises InvalidArgument, changing nothing, if it makes no sense."""
-        config = await self._load_threads.run(model_loader.read_override, entry, override)
+        config = await self._load_threads.run(model_loader.read_override, entry, text, with_files)
         wanted = model_loader.wanted_versions(entry, config)
-        model = self._models.setdefault(entry.name, Model(entry.name))
-        async with model.lock:
-            model.forget_failures()
-            model.problem = ""
-            candidates = {number: Candidate(entry, config, each, override.config) for number, each in wanted.items()}
-            await self._changes.reconcile(model, candidates)
-            model.overridden = model.overridden or not model.failures
-        return model
+        model.forget_failures()
+        model.problem = ""
+        candidates = {number: Candidate(entry, config, each, text) for number, each in wanted.items()}
+        await self._changes.reconcile(model, candidates)
+        model.overridden = model.overridden or not model.failures
+        if not model.failures:
+            what = "files and a configuration" if with_files else "a configuration"
+            _log.info("model '%s' serves %s that a client sent, until its next load or unload", model.name, what)
+
+    def refuse_loads(self) -> None:
+        """Refuse the loads of clients that wait, and those that come: the server is about to stop."""
+        self._client_loads.close()
 
     async def stop(self) -> None:
         """Refuse new requests of every version, and return once all that were inside are answered.
 
         Loads are given up at once; a thread that is inside one goes on until the runtime lets go of it.
         """
-        for load in list(self._loads):
-            load.cancel()
+        self._client_loads.give_up()
         self._load_threads.stop()
         self._override_directories.close()
         versions = list(self.serving())

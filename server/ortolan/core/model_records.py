@@ -34,6 +34,10 @@ class VersionRecord:
         """Whether it should be ready and is not."""
         return self.serving is None and self.reason != UNLOADED and self.state is not VersionState.UNLOADING
 
+    @property
+    def is_gone(self) -> bool:
+        return self.state is VersionState.UNAVAILABLE and self.reason == UNLOADED
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -74,6 +78,8 @@ class Model:
     overridden: bool = False
     """Whether it was loaded as a client said, so that what changes on disk does not concern it."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    holders: int = 0
+    """How many have the lock or wait for it."""
     newest: ModelVersion | None = None
     """The ready version with the highest number: the one that a request without a version gets."""
 
@@ -114,6 +120,11 @@ class Model:
         # What cannot be read now does not take away what was read before.
         without_anything = bool(self.problem) and self.newest is None
         return without_anything or any(record.is_amiss for record in self.versions.values())
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing of it is left but the memory of it, and no one is about to change that."""
+        return not (self.holders or self.problem) and all(record.is_gone for record in self.versions.values())
 
     @property
     def failures(self) -> list[str]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from ortolan.core.request_terms import limits_of, with_id
 from ortolan.core.trace import Trace
-from ortolan.errors import InvalidArgument
+from ortolan.errors import Internal, InvalidArgument
+from ortolan.execution.answer import log_failure
 from ortolan.execution.calibration import Profile
 from ortolan.execution.device_share import DeviceShare
 from ortolan.execution.graph_request import GraphRequest
@@ -74,7 +75,7 @@ class ModelVersion:
 
     async def infer(self, request: InferenceRequest, trace: Trace | None = None) -> InferenceResponse:
         """The answer to ``request``. Raises InvalidArgument when it does not fit, and what execution raises."""
-        rows = self._checked_rows(request)
+        rows = self.checked_rows(request)
         if trace is not None:
             trace.entered(request.inputs)
         limits = limits_of(request)
@@ -82,10 +83,15 @@ class ModelVersion:
         names = tuple(output.name for output in request.outputs) or self._all_outputs
         shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
         asked = GraphRequest(inputs, names, rows, shapes, limits)
-        if self._batching and rows > self.signature.max_batch_size:
-            answer = await self.scheduler.infer_in_parts(asked)
-        else:
-            answer = await self.scheduler.infer(asked)
+        try:
+            if self._batching and rows > self.signature.max_batch_size:
+                answer = await self.scheduler.infer_in_parts(asked)
+            else:
+                answer = await self.scheduler.infer(asked)
+        except Internal as error:
+            # Only here is it known whose request it was.
+            log_failure(error, self.name, self.number_text, request.id)
+            raise
         outputs = tuple(self._wire_tensor(name, array) for name, array in zip(names, answer.outputs, strict=True))
         if trace is not None:
             trace.executed(answer.queue_ns, answer.times)
@@ -95,7 +101,7 @@ class ModelVersion:
         timing = ResponseTiming(answer.queue_ns, answer.compute_ns, answer.batch_rows)
         return InferenceResponse(self.name, self.number_text, request.id, outputs, timing=timing)
 
-    def _checked_rows(self, request: InferenceRequest) -> int:
+    def checked_rows(self, request: InferenceRequest) -> int:
         """The rows of ``request``. Raises InvalidArgument, saying for which request, when it does not fit."""
         try:
             return self.signature.check(request)

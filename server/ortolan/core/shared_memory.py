@@ -1,6 +1,7 @@
 """The regions of shared memory that clients have registered, of both kinds under one set of names."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +13,15 @@ from ortolan.core.system_region import SystemRegion
 from ortolan.errors import AlreadyExists, InvalidArgument, NotFound, OrtolanError, Unavailable, Unsupported
 from ortolan.inference.shared_memory import SharedMemorySlice
 
-MAX_REGIONS = 512
-"""Each may be an open file, of which a process commonly has 1024, and connections need them too."""
+if sys.platform != "win32":
+    import resource
+
+LEAST_MAX_REGIONS = 512
+"""So many regions there may always be. Each may be an open file, of which a process commonly may have 1024."""
+
+_LONGEST_NAME_BYTES = 255
+# Connections and models need files too.
+_SHARE_OF_FILES = 4
 
 _R = TypeVar("_R", bound=MemoryRegion)
 
@@ -21,9 +29,15 @@ _R = TypeVar("_R", bound=MemoryRegion)
 class SharedMemoryRegions:
     """Registers regions, finds them by name, and lets them go. Its methods may be called in any thread."""
 
-    def __init__(self, allowed: bool, find_cuda: Callable[[], Cuda | None] = load_cuda) -> None:
-        """``allowed``: whether clients may use shared memory at all; if not, all but the status is refused."""
+    def __init__(
+        self, allowed: bool, find_cuda: Callable[[], Cuda | None] = load_cuda, max_regions: int | None = None
+    ) -> None:
+        """``allowed``: whether clients may use shared memory at all; if not, all but the status is refused.
+
+        ``max_regions``: how many there may be; without it, as many as the process's limit to open files allows.
+        """
         self._allowed = allowed
+        self._max_regions = max_regions_for(_open_files_limit()) if max_regions is None else max_regions
         self._find_cuda = find_cuda
         self._lock = threading.Lock()
         self._regions: dict[str, MemoryRegion] = {}
@@ -61,9 +75,9 @@ class SharedMemoryRegions:
             found = [region for region in named if isinstance(region, kind)]
             for region in found:
                 del self._regions[region.name]
-        # To close a GPU's may take long.
+        # To close a GPU's may take long. The shield lets it happen also where it had not begun when the client went.
         if found and kind is CudaRegion:
-            await asyncio.to_thread(_let_go, found)
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, _let_go, found))
         else:
             _let_go(found)
 
@@ -78,7 +92,7 @@ class SharedMemoryRegions:
 
     @contextmanager
     def held(self, places: Iterable[SharedMemorySlice]) -> Iterator[Mapping[str, MemoryRegion]]:
-        """The regions of ``places``, by name, open until the block ends.
+        """The regions of ``places``, by name, open until the block ends; for who is on the event loop.
 
         Raises NotFound for an unknown region and InvalidArgument for a place that is not wholly inside its own.
         """
@@ -90,7 +104,8 @@ class SharedMemoryRegions:
                 regions[place.region].check(place)
             yield regions
         finally:
-            _let_go(regions.values())
+            for region in regions.values():
+                region.let_go_on_loop()
 
     def _held(self, name: str) -> MemoryRegion:
         with self._lock:
@@ -104,6 +119,11 @@ class SharedMemoryRegions:
         self.require_allowed()
         if not name:
             raise InvalidArgument("a shared memory region needs a name, got an empty one")
+        size = len(name.encode(errors="replace"))
+        if size > _LONGEST_NAME_BYTES:
+            raise InvalidArgument(
+                f"a shared memory region's name must have at most {_LONGEST_NAME_BYTES} bytes, got {size}"
+            )
         with self._lock:
             self._refuse(name)
         region = open_region()
@@ -120,10 +140,10 @@ class SharedMemoryRegions:
         """Raises when no region can be added as ``name``."""
         if name in self._regions:
             raise AlreadyExists(f"shared memory region '{name}' already in manager")
-        if len(self._regions) >= MAX_REGIONS:
+        if len(self._regions) >= self._max_regions:
             raise Unavailable(
-                f"{MAX_REGIONS} shared memory regions are registered already, and there may not be more; unregister "
-                "those that are not used"
+                f"{self._max_regions} shared memory regions are registered already, and there may not be more; "
+                "unregister those that are not used"
             )
 
     def _open_cuda(self, name: str, raw_handle: bytes, device: int, size_bytes: int) -> CudaRegion:
@@ -131,6 +151,19 @@ class SharedMemoryRegions:
         if cuda is None:
             raise InvalidArgument(f"failed to register CUDA shared memory region: '{name}', GPUs not supported")
         return CudaRegion(name, raw_handle, device, size_bytes, cuda)
+
+
+def max_regions_for(open_files: int) -> int:
+    """How many regions there may be in a process that may have so many ``open_files``."""
+    return max(LEAST_MAX_REGIONS, open_files // _SHARE_OF_FILES)
+
+
+def _open_files_limit() -> int:
+    """How many files this process may have open; 0 where the system does not tell or sets no limit."""
+    if sys.platform == "win32":
+        return 0
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 0 if limit == resource.RLIM_INFINITY else limit
 
 
 def _let_go(regions: Iterable[MemoryRegion]) -> None:

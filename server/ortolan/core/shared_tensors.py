@@ -1,6 +1,7 @@
 """Tensors in clients' memory: copied out of it before a request runs, and into it before the response is made."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,7 +46,7 @@ class SharedTensors:
         """
         self.regions.require_allowed()
         with self.regions.held(_places(request)) as regions, self._memory_for(request):
-            inputs = [await _read(tensor, regions, request.model_name) for tensor in request.inputs]
+            inputs = [await _read_to_its_end(tensor, regions, request.model_name) for tensor in request.inputs]
             outputs = tuple(replace(output, shared_memory=None) for output in request.outputs)
             response = await run(replace(request, inputs=tuple(inputs), outputs=outputs))
             return replace(response, outputs=await _written(request.outputs, response.outputs, regions))
@@ -77,6 +78,25 @@ def _places(request: InferenceRequest) -> Iterator[SharedMemorySlice]:
     for output in request.outputs:
         if output.shared_memory is not None:
             yield output.shared_memory
+
+
+async def _read_to_its_end(tensor: Tensor, regions: _Regions, model_name: str) -> Tensor:
+    """As ``_read``; who gives up meanwhile waits, with its memory, until no thread has a copy any more."""
+    place = tensor.shared_memory
+    # Of so few bytes the copies of those who gave up need not be counted.
+    if place is None or place.size_bytes <= _QUICK_BYTES:
+        return await _read(tensor, regions, model_name)
+    reading = asyncio.ensure_future(_read(tensor, regions, model_name))
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        while not reading.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([reading])
+        if not reading.cancelled():
+            # Looked at, so that asyncio does not log an error that nobody wants to know any more.
+            reading.exception()
+        raise
 
 
 async def _read(tensor: Tensor, regions: _Regions, model_name: str) -> Tensor:

@@ -1,17 +1,43 @@
 """The trace of one request: what happened to it and when, and how that looks in Triton's trace files."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import islice
+from math import prod
 
 import numpy as np
 import orjson
 
 from ortolan.execution.model_statistics import ExecutionTimes
-from ortolan.inference.datatypes import BF16, BOOL, BYTES, float32_from_bf16
-from ortolan.inference.request import Tensor
+from ortolan.inference.datatypes import BF16, BOOL, BYTES, Array, Datatype, float32_from_bf16
+from ortolan.inference.request import Parameters, Tensor
 
-# What a trace without tensors takes in memory, roughly.
+# What a trace without tensors and parameters takes in memory, roughly.
 _SIZE_BYTES = 2000
+_MOST_ELEMENTS = 1000
+"""Of one tensor; whoever wants whole tensors has the client for that."""
+_MOST_ELEMENTS_IN_ALL = 50_000
+_LONGEST_ELEMENT_BYTES = 1024
+_MOST_PARAMETERS = 64
+_LONGEST_PARAMETER = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TracedTensor:
+    """The beginning of a tensor, apart from the memory that the whole one is in."""
+
+    activity: str
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    elements: Array
+    """Flat: the first of the tensor's elements, in their order."""
+
+    @property
+    def size_bytes(self) -> int:
+        if self.datatype is BYTES:
+            return sum(map(len, self.elements.tolist()))
+        return self.elements.nbytes
 
 
 @dataclass(slots=True)
@@ -23,12 +49,12 @@ class Trace:
     model_version: int
     request_id: str
     parameters: Mapping[str, str]
+    """See ``traced_parameters``."""
     with_times: bool
     with_tensors: bool
     times: list[tuple[str, int]] = field(default_factory=list)
     """Name and time, in the order in which they came."""
-    tensors: list[tuple[str, Tensor]] = field(default_factory=list)
-    """Each with what it was then."""
+    tensors: list[TracedTensor] = field(default_factory=list)
 
     def at(self, name: str, time_ns: int) -> None:
         if self.with_times:
@@ -51,18 +77,23 @@ class Trace:
         self._keep("TENSOR_BACKEND_OUTPUT", tensors)
 
     def _keep(self, activity: str, tensors: Iterable[Tensor]) -> None:
-        if self.with_tensors:
-            # Traces are written later; an array in a client's memory may have changed by then.
-            self.tensors += [(activity, replace(tensor, array=tensor.array.copy())) for tensor in tensors]
+        if not self.with_tensors:
+            return
+        left = _MOST_ELEMENTS_IN_ALL - sum(len(kept.elements) for kept in self.tensors)
+        for tensor in tensors:
+            beginning = _beginning(tensor, min(_MOST_ELEMENTS, left))
+            left -= len(beginning)
+            self.tensors.append(TracedTensor(activity, tensor.name, tensor.datatype, tensor.shape, beginning))
 
     @property
     def size_bytes(self) -> int:
         """What it takes in memory, roughly."""
-        return _SIZE_BYTES + sum(_size_bytes(tensor) for _, tensor in self.tensors)
+        texts = sum(len(name) + len(value) for name, value in self.parameters.items())
+        return _SIZE_BYTES + texts + sum(tensor.size_bytes for tensor in self.tensors)
 
-    def to_json(self) -> bytes:
-        """Its JSON objects, parted by commas: the request, each time, each tensor."""
-        return b",\n".join(map(orjson.dumps, self._objects()))
+    def to_json(self) -> Iterator[bytes]:
+        """Its JSON objects: the request, each time, each tensor."""
+        return map(orjson.dumps, self._objects())
 
     def _objects(self) -> Iterator[dict[str, object]]:
         request: dict[str, object] = {
@@ -77,28 +108,39 @@ class Trace:
         yield request
         for name, time_ns in self.times:
             yield {"id": self.id, "timestamps": [{"name": name, "ns": time_ns}]}
-        for activity, tensor in self.tensors:
-            yield {"id": self.id, "activity": activity, "tensor": _tensor_object(tensor)}
+        for tensor in self.tensors:
+            yield {"id": self.id, "activity": tensor.activity, "tensor": _tensor_object(tensor)}
 
 
-def _size_bytes(tensor: Tensor) -> int:
+def traced_parameters(parameters: Parameters) -> dict[str, str]:
+    """Those of a request's parameters that are text: the first of them, and the beginning of each."""
+    texts = ((name, value) for name, value in parameters.items() if isinstance(value, str))
+    return {name[:_LONGEST_PARAMETER]: value[:_LONGEST_PARAMETER] for name, value in islice(texts, _MOST_PARAMETERS)}
+
+
+def _beginning(tensor: Tensor, most: int) -> Array:
+    """A copy of the first elements, of text the beginning: a view would keep all of the tensor in memory."""
+    elements: Array = tensor.array.flat[:most]
     if tensor.datatype is BYTES:
-        return sum(map(len, tensor.array.reshape(-1).tolist()))
-    return tensor.array.nbytes
+        elements[:] = [element[:_LONGEST_ELEMENT_BYTES] for element in elements.tolist()]
+    return elements
 
 
-def _tensor_object(tensor: Tensor) -> dict[str, object]:
-    return {
+def _tensor_object(tensor: TracedTensor) -> dict[str, object]:
+    written: dict[str, object] = {
         "name": tensor.name,
-        "data": ",".join(_elements(tensor)),
+        "data": ",".join(_texts(tensor)),
         "shape": ",".join(map(str, tensor.shape)),
         "dtype": tensor.datatype.name,
     }
+    count = prod(tensor.shape)
+    # No member of Triton's, whose files have all elements.
+    return written if count == len(tensor.elements) else {**written, "elements": count}
 
 
-def _elements(tensor: Tensor) -> Iterator[str]:
+def _texts(tensor: TracedTensor) -> Iterator[str]:
     """Each element as Triton writes it, but for one-byte integers and FP16, of which it makes nothing readable."""
-    flat = tensor.array.reshape(-1)
+    flat = tensor.elements
     if tensor.datatype is BYTES:
         return (f'"{element.decode(errors="backslashreplace")}"' for element in flat.tolist())
     if tensor.datatype is BOOL:

@@ -6,7 +6,7 @@ drops in silence, an unknown setting or level, is refused by name.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -97,6 +97,11 @@ class TraceTable:
         for name in table.own:
             require_traceable(table.of(name))
         return table
+
+    def without_others(self, knows: Callable[[str], bool]) -> "TraceTable":
+        """The table with what all models have, and of single ones those that ``knows`` says are there."""
+        own = {name: each for name, each in self.own.items() if name == ALL_MODELS or knows(name)}
+        return self if len(own) == len(self.own) else TraceTable(self.operator, own)
 
 
 def own_after(own: OwnSettings, change: Mapping[str, object]) -> OwnSettings:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, groupby
 from pathlib import Path
 
@@ -17,6 +17,8 @@ _MOST_WAITING_BYTES = 64 << 20
 # Traces that come within this time are written together.
 _GATHERING_S = 0.1
 _LONGEST_CLOSING_S = 5.0
+# So many bytes are joined and written at a time: joining keeps every other thread from running.
+_PIECE_BYTES = 1 << 20
 
 
 class TraceFiles:
@@ -43,15 +45,15 @@ class TraceOutput:
         self._room = 0
 
     def write(self, traces: Sequence[Trace]) -> None:
-        """Raises OSError, and has then written none or the first of ``traces``."""
+        """Raises OSError, and has then written none of ``traces`` or what comes first of them."""
         if not self._traces_per_file:
-            self._file.append(_joined(traces))
+            _append(self._file, traces)
             return
         while traces:
             if not self._room:
                 self._file, self._room = self._files.next(), self._traces_per_file
             part, traces = traces[: self._room], traces[self._room :]
-            self._file.append(_joined(part))
+            _append(self._file, part)
             self._room -= len(part)
 
 
@@ -126,5 +128,20 @@ def require_writable(path: Path, flag: str) -> None:
         raise StartupError(f"{flag}: cannot write to '{path}': {error.strerror}") from None
 
 
-def _joined(traces: Sequence[Trace]) -> bytes:
-    return b",\n".join(trace.to_json() for trace in traces)
+def _append(file: JsonArrayFile, traces: Sequence[Trace]) -> None:
+    for piece in _pieces(each for trace in traces for each in trace.to_json()):
+        file.append(piece)
+
+
+def _pieces(objects: Iterable[bytes]) -> Iterator[bytes]:
+    """``objects`` parted by commas, a few at a time."""
+    piece: list[bytes] = []
+    size = 0
+    for each in objects:
+        piece.append(each)
+        size += len(each)
+        if size >= _PIECE_BYTES:
+            yield b",\n".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b",\n".join(piece)

@@ -9,12 +9,14 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from ortolan.core.trace import Trace
+from ortolan.core.trace import Trace, traced_parameters
 from ortolan.core.trace_settings import ALL_MODELS, TENSORS, TIMESTAMPS, TraceSettings, TraceTable
 from ortolan.core.trace_writer import TraceFiles, TraceOutput, TraceWriter, require_writable
+from ortolan.errors import InvalidArgument
 from ortolan.inference.request import InferenceRequest
 
 _log = logging.getLogger(__name__)
+_NO_FILE = "trace file name is not given: start the server with --trace-config triton,file=PATH"
 
 HTTP = ("HTTP_RECV", "HTTP_SEND")
 """What Triton calls receiving and sending over HTTP."""
@@ -111,13 +113,26 @@ class Tracing:
         return replace(settings, count=sampler.count_left) if sampler else settings
 
     def change(self, model: str, change: Mapping[str, object]) -> None:
-        """Change the settings of ``model``, or those of all, and count anew. Raises as ``TraceTable.changed`` does."""
+        """Change the settings of ``model``, or those of all, and count anew.
+
+        Raises as ``TraceTable.changed`` does, and InvalidArgument when something is to be traced without a file for it.
+        """
         if not change:
             return
-        self._table = self._table.changed(model, change)
+        table = self._table.changed(model, change)
+        if self._files is None and "trace_level" in change and table.of(model).level:
+            raise InvalidArgument(_NO_FILE)
+        self._table = table
         self._samplers.pop(model, None)
         self._follow()
         _log.info("trace settings of %s changed: %s", model or "all models", self._table.of(model))
+
+    def forget_others(self, knows: Callable[[str], bool]) -> None:
+        """Keep of single models' settings those of models that ``knows`` says are there."""
+        table = self._table.without_others(knows)
+        if table is not self._table:
+            self._table = table
+            self._follow()
 
     def _follow(self) -> None:
         """Let samplers follow the table: those whose settings stay the same go on counting where they are."""
@@ -180,7 +195,7 @@ class Tracing:
             model_name=request.model_name,
             model_version=version,
             request_id=request.id,
-            parameters={name: value for name, value in request.parameters.items() if isinstance(value, str)},
+            parameters=traced_parameters(request.parameters),
             with_times=TIMESTAMPS in settings.level,
             with_tensors=TENSORS in settings.level,
         )

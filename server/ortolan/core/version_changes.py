@@ -73,6 +73,9 @@ class VersionChanges:
         record.reason, record.fingerprint, record.failed_fingerprint = "", fingerprint, None
         record.serving = serving
         model.refresh_newest()
+        places = ", ".join(f"{device} x{loaded.devices.count(device)}" for device in dict.fromkeys(loaded.devices))
+        seconds = loaded.load_duration_ns / 1e9
+        _log.info("model '%s' version %d is ready (loaded in %.2f s on %s)", model.name, loaded.number, seconds, places)
 
     def _start_unloading(self, model: Model, number: int) -> None:
         record = model.versions[number]
@@ -81,10 +84,11 @@ class VersionChanges:
         record.serving, record.fingerprint = None, None
         model.refresh_newest()
         if serving is not None:
-            self._retirement.retire(serving, lambda: _end_unloading(record))
+            self._retirement.retire(serving, lambda: _end_unloading(model.name, number, record))
 
 
-def _end_unloading(record: VersionRecord) -> None:
+def _end_unloading(name: str, number: int, record: VersionRecord) -> None:
+    _log.info("model '%s' version %d is unloaded", name, number)
     # It may have been loaded again in the meantime.
     if record.state is VersionState.UNLOADING:
         record.advance(VersionState.UNAVAILABLE, UNLOADED)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from ortolan.errors import Internal, OrtolanError
 from ortolan.execution.model_statistics import ExecutionTimes
 from ortolan.inference.datatypes import Array
+from ortolan.inference.printable import printable
 
 _log = logging.getLogger(__name__)
+_LONGEST_ID = 128
+_LONGEST_TEXT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,17 @@ def hand_over(future: asyncio.Future[Answer], answer: Answer | OrtolanError) -> 
     if future.done():
         return
     if isinstance(answer, OrtolanError):
-        if isinstance(answer, Internal) and answer.__cause__ is not None:
-            _log.error("a request failed inside the model", exc_info=answer.__cause__)
         future.set_exception(answer)
     else:
         future.set_result(answer)
+
+
+def log_failure(error: Internal, model_name: str, version: str, request_id: str) -> None:
+    """Tell the operator in one line of a request that failed inside its model; where it did, at debug."""
+    cause = error.__cause__
+    if cause is None:
+        return
+    text = printable(f"{type(cause).__name__}: {cause}", _LONGEST_TEXT)
+    who = f" '{printable(request_id, _LONGEST_ID)}'" if request_id else ""
+    _log.error("model '%s' version %s failed to run request%s: %s", model_name, version, who, text)
+    _log.debug("where it failed", exc_info=cause)

@@ -1,5 +1,6 @@
 """A session on a device, run by one thread: it takes work from the queue and hands the outcome on."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from ortolan.execution.running import Running
 from ortolan.execution.session import Session
 from ortolan.execution.timer_slack import wake_exactly
 from ortolan.inference.datatypes import Array
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +138,9 @@ def execute_once(session: Session, running: Running[QueuedRequest]) -> Execution
     # A failed batch fails each of its requests; the instance lives on.
     except OrtolanError as error:
         answers = [error] * len(requests)
-    except Exception as error:
-        failure = Internal("the server failed to run this request; its log has the details")
-        failure.__cause__ = error
-        answers = [failure] * len(requests)
+    except Exception:
+        _log.exception("running a batch failed in an unforeseen way")
+        answers = [Internal("the server failed to run this request; its log has the details")] * len(requests)
     rows = sum(request.rows for request in requests)
     times = ExecutionTimes(start_ns, input_end_ns, output_start_ns, time.monotonic_ns())
     return Execution(requests, answers, rows, times)

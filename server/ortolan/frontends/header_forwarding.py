@@ -1,7 +1,7 @@
 """Request headers that become parameters of the inference, for those who look at requests further in."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ortolan.errors import InvalidArgument, StartupError
 from ortolan.inference.request import Parameters
@@ -9,13 +9,19 @@ from ortolan.inference.request import Parameters
 # What a client says in a request's own parameters decides about it; a proxy's header must not.
 _DECIDING = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output")
 _RESERVED_PREFIX = "triton_"
+# It tells the frontend how to answer, and nothing to the model.
+_NEVER = frozenset({"triton_grpc_error"})
 
 
 class HeaderForwarding:
     """Forwards the headers whose name has a match of an expression in it, whatever their case, as Triton does."""
 
-    def __init__(self, pattern: str, flag: str) -> None:
-        """No header for an empty ``pattern``. Raises StartupError, naming ``flag``, for one that is no expression."""
+    def __init__(self, pattern: str, flag: str, secret: Collection[str] = ()) -> None:
+        """No header for an empty ``pattern``, and never those named in ``secret``, whatever their case.
+
+        Raises StartupError, naming ``flag``, for a pattern that is no expression.
+        """
+        self._never = _NEVER | {name.lower() for name in secret}
         try:
             self._pattern = re.compile(pattern, re.IGNORECASE) if pattern else None
         except re.error as error:
@@ -34,7 +40,7 @@ class HeaderForwarding:
             return own
         forwarded: dict[str, bool | int | float | str] = {}
         for name, value in headers:
-            if self._pattern.search(name):
+            if name not in self._never and self._pattern.search(name):
                 _refuse_deciding(name)
                 forwarded[name] = value
         return forwarded | dict(own) if forwarded else own

@@ -31,31 +31,42 @@ def decode_elements(data: bytes | memoryview, count: int, tensor_name: str) -> A
             f"{len(data) // _LENGTH.size}"
         )
     # To slice bytes is much faster than to slice a memoryview, even after one more copy.
-    found = _elements(bytes(data), tensor_name)
-    if len(found) != count:
-        raise InvalidArgument(
-            f"unexpected number of string elements {len(found)} for input '{tensor_name}', expecting {count}"
-        )
-    return np.array(found, np.object_)
+    return np.array(_elements(bytes(data), count, tensor_name), np.object_)
 
 
-def _elements(data: bytes, tensor_name: str) -> list[bytes]:
+def _elements(data: bytes, count: int, tensor_name: str) -> list[bytes]:
     found: list[bytes] = []
     start, size = 0, len(data)
-    while start < size:
-        if size - start < _LENGTH.size:
+    for index in range(count):
+        if start == size:
             raise InvalidArgument(
-                f"incomplete string length indicator for input '{tensor_name}': expected {_LENGTH.size} bytes at "
-                f"offset {start}, got {size - start}"
+                f"unexpected number of string elements {index} for input '{tensor_name}', expecting {count}"
             )
+        if size - start < _LENGTH.size:
+            raise _incomplete_length(start, size, tensor_name)
         (length,) = _LENGTH.unpack_from(data, start)
         start += _LENGTH.size
         end = start + length
         if end > size:
             raise InvalidArgument(
-                f"incomplete string data for input '{tensor_name}': element {len(found)} declares {length} bytes, "
+                f"incomplete string data for input '{tensor_name}': element {index} declares {length} bytes, "
                 f"{size - start} are left"
             )
         found.append(data[start:end])
         start = end
+    if 0 < size - start < _LENGTH.size:
+        raise _incomplete_length(start, size, tensor_name)
+    # How many more there are is not counted: it may be millions that nobody asked for.
+    if start < size:
+        raise InvalidArgument(
+            f"unexpected number of string elements for input '{tensor_name}', expecting {count}: {size - start} bytes "
+            "are left after them"
+        )
     return found
+
+
+def _incomplete_length(start: int, size: int, tensor_name: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"incomplete string length indicator for input '{tensor_name}': expected {_LENGTH.size} bytes at "
+        f"offset {start}, got {size - start}"
+    )

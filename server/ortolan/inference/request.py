@@ -10,6 +10,10 @@ from ortolan.inference.shared_memory import SharedMemorySlice
 
 MAX_TENSORS = 4096
 """As many inputs and as many outputs as one request may list."""
+MAX_PARAMETERS = 256
+"""As many parameters as a request may have for itself."""
+MAX_TENSOR_PARAMETERS = 64
+"""As many as each of its inputs and of the outputs that it lists may have."""
 
 ParameterValue = bool | int | float | str
 Parameters = Mapping[str, ParameterValue]

@@ -20,13 +20,14 @@ from ortolan.errors import InvalidArgument
 from ortolan.inference.request import InferenceRequest, InferenceResponse, Tensor
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.protocol.json_document import may_hold_booleans, parse_object
-from ortolan.protocol.json_fields import object_member, text_member
-from ortolan.protocol.json_parameters import client_parameters
+from ortolan.protocol.json_fields import described, object_member, shown, text_member
+from ortolan.protocol.json_parameters import RESERVED_PREFIX, client_parameters
 from ortolan.protocol.json_tensors import array_from_json, flattened, json_elements
 from ortolan.protocol.json_text import json_text
 
 _REQUEST = "the request"
 _ID, _PARAMETERS = "id", "parameters"
+_MOST_NAMED = 5
 
 
 def decode_request(model_name: str, model_version: str, body: bytes, signature: ModelSignature) -> InferenceRequest:
@@ -49,12 +50,15 @@ def decode_request(model_name: str, model_version: str, body: bytes, signature: 
             inputs.append(_tensor(value, specs[name], signature, booleans))
         else:
             parameters[name] = value
+    _refuse_what_can_be_no_parameter(parameters, signature)
+    accepted = client_parameters(parameters)
+    _refuse_what_took_an_inputs_place(inputs, parameters, signature)
     return InferenceRequest(
         model_name,
         model_version,
         text_member(document, _ID, _REQUEST) if _ID in document and _ID not in specs else "",
         tuple(inputs),
-        parameters=client_parameters(parameters),
+        parameters=accepted,
     )
 
 
@@ -104,6 +108,36 @@ def _members(document: Mapping[str, object], specs: Mapping[str, TensorSpec]) ->
             yield name, value
     if _PARAMETERS in reserved:
         yield from object_member(document, _PARAMETERS, _REQUEST).items()
+
+
+def _refuse_what_can_be_no_parameter(parameters: Mapping[str, object], signature: ModelSignature) -> None:
+    """Raises InvalidArgument for a value that only an input could have; reserved names are refused as such."""
+    for name, value in parameters.items():
+        if not isinstance(value, str | bool | int | float) and not name.startswith(RESERVED_PREFIX):
+            raise InvalidArgument(
+                f"{shown(name)} is no input of model '{signature.model_name}' ({_its_inputs(signature)}), and as a "
+                f"parameter it must be a string, a number or a boolean, got {described(value)}"
+            )
+
+
+def _refuse_what_took_an_inputs_place(
+    inputs: Sequence[Tensor], parameters: Mapping[str, object], signature: ModelSignature
+) -> None:
+    """Raises InvalidArgument where inputs are missing and there are parameters, whose names may be mistaken."""
+    given = {tensor.name for tensor in inputs}
+    missing = [spec.name for spec in signature.inputs if not spec.optional and spec.name not in given]
+    if missing and parameters:
+        taken = ", ".join(shown(name) for name in list(parameters)[:_MOST_NAMED])
+        more = len(parameters) - _MOST_NAMED
+        raise InvalidArgument(
+            f"the required input(s) {missing} of model '{signature.model_name}' are missing, and it has no "
+            f"input called {taken}{f' or {more} others' if more > 0 else ''}, which became parameters; "
+            f"{_its_inputs(signature)}"
+        )
+
+
+def _its_inputs(signature: ModelSignature) -> str:
+    return f"its inputs are {[spec.name for spec in signature.inputs]}"
 
 
 def _tensor(value: object, spec: TensorSpec, signature: ModelSignature, may_hold_booleans: bool) -> Tensor:

@@ -20,6 +20,7 @@ from ortolan.errors import InvalidArgument
 from ortolan.inference import datatypes
 from ortolan.inference.datatypes import Datatype
 from ortolan.inference.request import (
+    MAX_TENSOR_PARAMETERS,
     MAX_TENSORS,
     UNREAD,
     InferenceRequest,
@@ -47,6 +48,7 @@ from ortolan.protocol.json_tensors import (
     json_elements,
     with_non_finite_tokens,
 )
+from ortolan.protocol.request_parameters import too_many_parameters
 from ortolan.protocol.shared_memory_parameters import refuse_classes, shared_memory_slice
 
 _REQUEST = "the request"
@@ -173,7 +175,7 @@ def _input(fields: Mapping[str, Any], index: int, parts: BinaryParts, may_hold_b
         raise InvalidArgument(f"input '{name}' has no 'shape'")
     count = element_count(fields["shape"], name)
     shape = tuple(fields["shape"])
-    parameters = object_member(fields, "parameters", f"input '{name}'")
+    parameters = _tensor_parameters(fields, f"input '{name}'")
     place = _place(fields, parameters, name)
     if place is not None:
         return Tensor(name, datatype, shape, UNREAD, place)
@@ -183,6 +185,13 @@ def _input(fields: Mapping[str, Any], index: int, parts: BinaryParts, may_hold_b
         offset, size = parts.take(parameters["binary_data_size"], count, datatype, name)
         array = array_from_bytes(parts.body, offset, size, datatype, shape, count, name)
     return Tensor(name, datatype, shape, array)
+
+
+def _tensor_parameters(fields: Mapping[str, Any], owner: str) -> Mapping[str, Any]:
+    parameters = object_member(fields, "parameters", owner)
+    if len(parameters) > MAX_TENSOR_PARAMETERS:
+        raise too_many_parameters(owner, len(parameters), MAX_TENSOR_PARAMETERS)
+    return parameters
 
 
 def _place(fields: Mapping[str, Any], parameters: Mapping[str, Any], name: str) -> SharedMemorySlice | None:
@@ -201,7 +210,7 @@ def _place(fields: Mapping[str, Any], parameters: Mapping[str, Any], name: str) 
 def _output(fields: Mapping[str, Any], index: int) -> RequestedOutput:
     name = text_member(fields, "name", f"outputs[{index}]")
     where = f"output '{name}'"
-    parameters = object_member(fields, "parameters", where)
+    parameters = _tensor_parameters(fields, where)
     binary = boolean_member(parameters, "binary_data", where)
     if len(parameters) == ("binary_data" in parameters):
         return RequestedOutput(name, binary)

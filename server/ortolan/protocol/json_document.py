@@ -15,7 +15,15 @@ import orjson
 from ortolan.errors import InvalidArgument
 from ortolan.protocol.json_fields import shown, wrong_type
 
+
+class BrokenJson(InvalidArgument):
+    """What was to be JSON text is none, so that it may be something else which the request does not name."""
+
+
 MAX_DEPTH = 100
+
+_GZIP = b"\x1f\x8b"
+_GZIP_HINT = "; it begins as gzip data do: for these send the header Content-Encoding: gzip"
 
 # Half of MAX_DEPTH: neither of two kinds of bracket may be deeper than this without a closer look.
 _MAX_RARE_BYTES = 50
@@ -82,7 +90,8 @@ def _parse_with_non_finite(text: bytes, refusal: orjson.JSONDecodeError) -> obje
     try:
         characters = text.decode()
     except UnicodeDecodeError as error:
-        raise InvalidArgument(f"the request's JSON is not valid UTF-8 at byte {error.start}") from error
+        hint = _GZIP_HINT if text.startswith(_GZIP) else ""
+        raise BrokenJson(f"the request's JSON is not valid UTF-8 at byte {error.start}{hint}") from error
     if "NaN" not in characters and "Infinity" not in characters:
         raise _broken(refusal) from refusal
     try:
@@ -96,8 +105,8 @@ def _parse_with_non_finite(text: bytes, refusal: orjson.JSONDecodeError) -> obje
     return document
 
 
-def _broken(error: json.JSONDecodeError) -> InvalidArgument:
-    return InvalidArgument(f"failed to parse the request's JSON: {error}")
+def _broken(error: json.JSONDecodeError) -> BrokenJson:
+    return BrokenJson(f"failed to parse the request's JSON: {error}")
 
 
 def _integer(digits: str) -> int | float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.request import (
+    MAX_PARAMETERS,
     MAX_TENSORS,
     InferenceRequest,
     InferenceResponse,
@@ -20,13 +21,23 @@ from ortolan.inference.tensor_bytes import element_bytes
 from ortolan.protocol.protobuf_framing import (
     INFER_RESPONSE,
     MAX_FIELDS,
+    MAX_INNER_FIELDS,
+    MAX_TENSOR_FIELDS,
     RAW_OUTPUT_CONTENTS,
     field_head,
+    has_crowded_tensors,
     has_more_fields,
     raw_views,
 )
-from ortolan.protocol.protobuf_messages import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, parse
+from ortolan.protocol.protobuf_messages import (
+    QUICK_BYTES,
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelStreamInferResponse,
+    parse,
+)
 from ortolan.protocol.protobuf_tensors import Raw, input_tensors, place_in_shared_memory
+from ortolan.protocol.request_parameters import too_many_parameters
 from ortolan.protocol.shared_memory_parameters import refuse_classes
 
 MAX_MESSAGE_BYTES = 2**31 - 1
@@ -100,10 +111,19 @@ def _split(data: bytes) -> tuple[Any, Sequence[Raw]]:
                 f"the request has more than {MAX_FIELDS} fields, and at most {MAX_TENSORS} inputs and as many outputs "
                 "are accepted"
             )
-        message = parse(ModelInferRequest, data)
+        message = _parsed(data)
         return message, list(message.raw_input_contents)
     head_size, views = found
-    return parse(ModelInferRequest, data[:head_size]), views
+    return _parsed(data[:head_size]), views
+
+
+def _parsed(data: bytes) -> Any:
+    if len(data) > QUICK_BYTES and has_crowded_tensors(data):
+        raise InvalidArgument(
+            f"an input or output has more than {MAX_TENSOR_FIELDS} fields, or all have more than {MAX_INNER_FIELDS}: "
+            "send fewer parameters and dimensions"
+        )
+    return parse(ModelInferRequest, data)
 
 
 def _check_count(role: str, tensors: Sequence[Any]) -> None:
@@ -130,6 +150,8 @@ def _requested_output(output: Any) -> RequestedOutput:
 
 
 def _parameters(entries: Mapping[str, Any]) -> Parameters:
+    if len(entries) > MAX_PARAMETERS:
+        raise too_many_parameters("the request", len(entries), MAX_PARAMETERS)
     return {name: _parameter_value(name, parameter) for name, parameter in entries.items()}
 
 

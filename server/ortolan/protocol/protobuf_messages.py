@@ -15,9 +15,13 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from ortolan.errors import InvalidArgument
+from ortolan.protocol.protobuf_framing import MAX_FIELDS, has_more_fields
 
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
 HEALTH_SERVICE = "grpc.health.v1.Health"
+
+QUICK_BYTES = 64 << 10
+"""Whatever fields so many bytes hold, protobuf reads them in a few milliseconds."""
 
 
 def message_class(full_name: str) -> Any:
@@ -33,8 +37,10 @@ def service_methods(service_full_name: str) -> tuple[MethodDescriptor, ...]:
 def parse(message_type: Any, data: bytes) -> Any:
     """The message of class ``message_type`` that ``data`` encodes; fields it does not know are kept, not refused.
 
-    Raises InvalidArgument when the bytes are no such message, or nest too deeply.
+    Raises InvalidArgument when the bytes are no such message, nest too deeply, or have more than ``MAX_FIELDS`` fields.
     """
+    if len(data) > QUICK_BYTES and has_more_fields(data, MAX_FIELDS):
+        raise InvalidArgument(f"the request has more than the {MAX_FIELDS} fields beside each other that are accepted")
     try:
         return message_type.FromString(data)
     except (DecodeError, RecursionError, ValueError) as error:

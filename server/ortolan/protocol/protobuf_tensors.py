@@ -11,10 +11,11 @@ import numpy as np
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.datatypes import BY_NAME, BYTES, Array, Datatype
-from ortolan.inference.request import UNREAD, Tensor
+from ortolan.inference.request import MAX_TENSOR_PARAMETERS, UNREAD, Tensor
 from ortolan.inference.shared_memory import SharedMemorySlice
 from ortolan.inference.tensor_bytes import array_from_bytes
-from ortolan.protocol.shared_memory_parameters import shared_memory_slice
+from ortolan.protocol.request_parameters import too_many_parameters
+from ortolan.protocol.shared_memory_parameters import SHARED_MEMORY_KEYS, shared_memory_slice
 
 Raw = bytes | memoryview
 
@@ -55,12 +56,17 @@ def input_tensors(message: Any, raw_contents: Sequence[Raw]) -> tuple[Tensor, ..
 def place_in_shared_memory(role: str, tensor: Any) -> SharedMemorySlice | None:
     """Where ``tensor``, an input or a requested output as ``role`` says, is by its parameters; None for nowhere.
 
-    Raises as ``shared_memory_slice`` does.
+    Raises as ``shared_memory_slice`` does, and InvalidArgument for more parameters than a tensor may have.
     """
+    parameters = tensor.parameters
+    if len(parameters) > MAX_TENSOR_PARAMETERS:
+        raise too_many_parameters(f"{role} '{tensor.name}'", len(parameters), MAX_TENSOR_PARAMETERS)
     values = {}
-    for name, parameter in tensor.parameters.items():
-        choice = parameter.WhichOneof("parameter_choice")
-        values[name] = getattr(parameter, choice) if choice else None
+    for name in SHARED_MEMORY_KEYS:
+        # Reading a map's missing key would add it.
+        if name in parameters:
+            choice = parameters[name].WhichOneof("parameter_choice")
+            values[name] = getattr(parameters[name], choice) if choice else None
     return shared_memory_slice(values, f"{role} '{tensor.name}'")
 
 
@@ -180,11 +186,12 @@ def _declared(tensor: Any, model_name: str) -> tuple[Datatype, tuple[int, ...], 
             f"unknown datatype '{tensor.datatype}' for input '{tensor.name}' for model '{model_name}'. "
             f"Expected one of {_KNOWN_DATATYPES}"
         )
-    shape = tuple(tensor.shape)
-    if len(shape) > MAX_RANK:
+    rank = len(tensor.shape)
+    if rank > MAX_RANK:
         raise InvalidArgument(
-            f"input '{tensor.name}' for model '{model_name}' has {len(shape)} dimensions. Expected at most {MAX_RANK}"
+            f"input '{tensor.name}' for model '{model_name}' has {rank} dimensions. Expected at most {MAX_RANK}"
         )
+    shape = tuple(tensor.shape)
     count = prod(shape)
     # The common shape passes on the first comparison; only odd ones are looked at again.
     if shape and (min(shape) <= 0 or count * datatype.numpy.itemsize > MAX_TENSOR_BYTES):

@@ -11,6 +11,8 @@ _REGION = "shared_memory_region"
 _OFFSET = "shared_memory_offset"
 _SIZE = "shared_memory_byte_size"
 
+SHARED_MEMORY_KEYS = (_REGION, _OFFSET, _SIZE)
+
 
 def shared_memory_slice(parameters: Mapping[str, Any], owner: str) -> SharedMemorySlice | None:
     """Where the tensor called ``owner`` in messages is, by its parameters; None when they name no region.

@@ -12,11 +12,10 @@ from ortolan.frontends import status
 from ortolan.frontends.deadlines import deadline_after
 from ortolan.frontends.grpc.call import Call, Method
 from ortolan.frontends.grpc.categories import category_of
+from ortolan.frontends.grpc.error_text import sendable
 from ortolan.frontends.grpc.options import COMPRESSION_LEVELS, GrpcOptions
 
 _log = logging.getLogger(__name__)
-
-_LONGEST_MESSAGE = 4096
 
 StreamMethod = Callable[[AsyncIterator[bytes], Call], AsyncIterator[bytes]]
 """A method from many requests to many responses."""
@@ -108,7 +107,7 @@ class _Report:
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OrtolanError):
             _log.debug("a call over gRPC was refused: %s", error)
-            await self._abort(status.grpc_code(error), error.message[:_LONGEST_MESSAGE])
+            await self._abort(status.grpc_code(error), sendable(error.message))
         elif isinstance(error, Exception):
             _log.error("a gRPC call failed in an unforeseen way", exc_info=error)
             await self._abort(grpc.StatusCode.INTERNAL, status.INTERNAL_MESSAGE)

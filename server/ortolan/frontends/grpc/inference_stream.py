@@ -10,12 +10,11 @@ from ortolan.core.tracing import GRPC, FrontendTrace
 from ortolan.errors import OrtolanError, Unavailable
 from ortolan.frontends import status
 from ortolan.frontends.grpc.call import Call
+from ortolan.frontends.grpc.error_text import sendable
+from ortolan.frontends.grpc.stream_room import StreamRoom
 from ortolan.protocol import protobuf_codec
 
 _log = logging.getLogger(__name__)
-
-# So many requests of one stream may be inside; the next is read off the connection when one has been answered.
-_MOST_INSIDE = 1024
 
 
 class InferenceStreams:
@@ -65,13 +64,14 @@ class _Stream:
         self._core = core
         self._call = call
         self._order: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(_MOST_INSIDE)
+        self._room = StreamRoom()
 
     async def read(self, requests: AsyncIterator[bytes]) -> None:
         """Start each request as it comes, until the client has sent its last."""
         try:
             async for data in requests:
-                await self._room.acquire()
+                await self._room.free()
+                self._room.enter(len(data))
                 self._order.put_nowait(asyncio.create_task(self._answer(data)))
         finally:
             self._order.put_nowait(None)
@@ -80,10 +80,12 @@ class _Stream:
         """The answers to what was read, in its order, until reading has ended."""
         while (task := await self._order.get()) is not None:
             try:
-                yield await task
+                answer = await task
+                # The next is asked for when gRPC has handed this one to the connection.
+                yield answer
+                self._room.leave(len(answer))
             finally:
                 task.cancel()
-                self._room.release()
 
     async def abandon(self) -> None:
         """Give up what has not been answered, if anything: the client has gone, or an error ended the stream."""
@@ -95,20 +97,25 @@ class _Stream:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, data: bytes) -> bytes:
+        answer = await self._encoded_answer(data)
+        self._room.answer(len(data), len(answer))
+        return answer
+
+    async def _encoded_answer(self, data: bytes) -> bytes:
+        trace = FrontendTrace(GRPC) if self._core.tracing.on else None
         try:
-            trace = FrontendTrace(GRPC) if self._core.tracing.on else None
             request = self._call.on_request(protobuf_codec.decode_request(data))
             response = await self._core.infer(request, trace)
             final = {**response.parameters, protobuf_codec.FINAL_RESPONSE: True}
-            encoded = protobuf_codec.encode_stream_response(replace(response, parameters=final))
-            if trace is not None:
-                trace.sent()
-            return encoded
+            return protobuf_codec.encode_stream_response(replace(response, parameters=final))
         except OrtolanError as error:
             if self._call.wants_errors_raised():
                 raise
             _log.debug("a request of a gRPC stream was refused: %s", error)
-            return protobuf_codec.encode_stream_error(error.message, protobuf_codec.request_id(data))
+            return protobuf_codec.encode_stream_error(sendable(error.message), protobuf_codec.request_id(data))
         except Exception:
             _log.exception("a request of a gRPC stream failed in an unforeseen way")
             return protobuf_codec.encode_stream_error(status.INTERNAL_MESSAGE, protobuf_codec.request_id(data))
+        finally:
+            if trace is not None:
+                trace.sent()

@@ -45,14 +45,16 @@ class InferenceService:
 
     async def model_infer(self, data: bytes, call: Call) -> bytes:
         trace = FrontendTrace(GRPC) if self._core.tracing.on else None
-        request = call.on_request(protobuf_codec.decode_request(data))
-        response = await self._core.infer(request, trace)
-        start_ns = time.monotonic_ns()
-        encoded = protobuf_codec.encode_response(response)
+        try:
+            request = call.on_request(protobuf_codec.decode_request(data))
+            response = await self._core.infer(request, trace)
+            start_ns = time.monotonic_ns()
+            encoded = protobuf_codec.encode_response(response)
+        finally:
+            if trace is not None:
+                trace.sent()
         if self._timing and response.timing is not None:
             call.trailers.append(("server-timing", server_timing(response.timing, time.monotonic_ns() - start_ns)))
-        if trace is not None:
-            trace.sent()
         return encoded
 
     async def server_live(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 
 import orjson
 from fastapi import FastAPI
@@ -26,14 +27,18 @@ from ortolan.frontends.rest import (
     shared_memory,
     trace_settings,
 )
-from ortolan.frontends.rest.categories import category_of
+from ortolan.frontends.rest.categories import category_of, is_protocol
 from ortolan.frontends.rest.compression import ENCODINGS
 from ortolan.frontends.rest.inference import InferenceEndpoint, inference_path
 from ortolan.frontends.rest.inference_exchange import InferenceExchange, RestOptions
 from ortolan.frontends.rest.request_body import header
 from ortolan.frontends.rest.traced import end_trace, traced
+from ortolan.inference.printable import CONTROL_ESCAPES
 
 _log = logging.getLogger(__name__)
+# No model has one in its name, and the router takes a line feed at a path's end for its end.
+_CONTROL_CHARACTER = re.compile("[" + re.escape("".join(map(chr, CONTROL_ESCAPES))) + "]")
+_CONTROL_PATH = re.compile(r"/v2/repository/models/[^/]+/(?:load|unload)")
 _PHRASES = {404: "Not Found", 405: "Method Not Allowed"}
 _STOPPED = Unavailable("the server stopped before this request was answered; send it to another, or again later")
 
@@ -73,6 +78,9 @@ class RestApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._core.draining:
             send = _closing(send)
+        if scope["type"] == "http" and _leads_nowhere(scope["path"]):
+            await _answer(404, _PHRASES[404])(scope, receive, send)
+            return
         if self._restrictions and (refusal := self._refusal(scope)):
             await _error_answer(refusal)(scope, receive, send)
             return
@@ -88,10 +96,13 @@ class RestApp(FastAPI):
 
     def _refusal(self, scope: Scope) -> Restricted | None:
         """Why the operator's restrictions keep this request out, where they do."""
-        category = category_of(scope["path"])
+        path = scope["path"]
+        category = category_of(path)
+        if category is None:
+            # No route of ours has such a path; were there one, it must not be open because no category is its.
+            return Restricted("This API is restricted") if is_protocol(path) else None
         try:
-            if category:
-                self._restrictions.check(category, lambda name: header(scope, name.encode("latin-1", "replace")))
+            self._restrictions.check(category, lambda name: header(scope, name.encode()))
         except Restricted as error:
             return error
         return None
@@ -129,6 +140,14 @@ class RestApp(FastAPI):
 
     def openapi(self) -> dict[str, object]:
         return documentation.openapi_document(self, self._core, self._restrictions)
+
+
+def _leads_nowhere(path: str) -> bool:
+    """Whether a path has control characters: the router would take one at the end for none.
+
+    Loading and unloading say themselves what is wrong with such a name.
+    """
+    return bool(_CONTROL_CHARACTER.search(path)) and not _CONTROL_PATH.fullmatch(path)
 
 
 def _closing(send: Send) -> Send:

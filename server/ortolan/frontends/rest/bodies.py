@@ -35,8 +35,26 @@ class ModelNamesBody(BaseModel):
     models: list[str]
 
 
-class V1ModelBody(BaseModel):
-    """One model that is ready."""
+class AliveBody(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class LiveBody(BaseModel):
+    """The process answers."""
+
+    live: Literal[True] = True
+
+
+class ReadyBody(BaseModel):
+    """Whether requests should be sent to this server."""
+
+    ready: bool
+
+
+class ModelReadyBody(BaseModel):
+    """Whether requests may be sent to a model."""
 
     name: str
     ready: bool

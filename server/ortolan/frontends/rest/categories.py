@@ -9,7 +9,7 @@ _VERSION = rf"{_MODEL}(?:/versions/[^/]+)?"
 _CATEGORIES = tuple(
     (re.compile(pattern, re.DOTALL), category)
     for pattern, category in (
-        (r"/v2/health/.*", "health"),
+        (r"/|/v2/health/.*", "health"),
         (rf"{_VERSION}/ready", "health"),
         (rf"{_VERSION}/(?:infer|generate|generate_stream)", "inference"),
         (r"/v1/models/[^/]+:[^/:]+", "inference"),
@@ -19,7 +19,7 @@ _CATEGORIES = tuple(
         (r"/v2/logging", "logging"),
         (r"/v2/repository/.*", "model-repository"),
         (r"/v2/(?:system|cuda)sharedmemory/.*", "shared-memory"),
-        (r"/v[12](?:/.*)?", "metadata"),
+        (rf"/v2(?:/models)?|{_VERSION}|/v1/models(?:/[^/]+)?", "metadata"),
         # It says what the models are called.
         (r"/openapi\.json", "metadata"),
     )
@@ -27,5 +27,10 @@ _CATEGORIES = tuple(
 
 
 def category_of(path: str) -> str | None:
-    """The category of a route by its path; None for those that cannot be restricted: the documentation's page."""
+    """The category of a route by its path; None for the documentation's page, and for paths that no route has."""
     return next((category for pattern, category in _CATEGORIES if pattern.fullmatch(path)), None)
+
+
+def is_protocol(path: str) -> bool:
+    """Whether ``path`` is where the protocol's routes are, so that it must have a category to be open."""
+    return path.startswith(("/v1", "/v2"))

@@ -1,6 +1,7 @@
 """gzip and deflate, both ways: bodies of requests within a limit, and the encoding that a client likes best."""
 
 import zlib
+from collections.abc import Iterator
 
 from ortolan.errors import InvalidArgument, UnsupportedEncoding
 
@@ -12,6 +13,10 @@ _CONTAINERS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _LEVEL = 1
 _SMALLEST_BYTES = 1024
 _OVERSIZE = 1
+# No tool makes more: a body of empty ones is made to cost time.
+_MOST_MEMBERS = 1000
+# The decoder copies what follows a member within the piece that it was given, so that is to be little.
+_PIECE_BYTES = 64 << 10
 
 
 def decompressed(body: bytes, encoding: str, limit_bytes: int) -> bytes:
@@ -28,27 +33,37 @@ def decompressed(body: bytes, encoding: str, limit_bytes: int) -> bytes:
             f"Unsupported compression type: Content-Encoding {encoding[:32]!r}; send {', '.join(ENCODINGS)} or identity"
         )
     pieces: list[bytes] = []
-    left, size = body, 0
-    # gzip may hold several members, one after the other.
-    while left:
-        decoder = zlib.decompressobj(_AUTODETECT)
-        piece = _decompressed_member(decoder, left, name, limit_bytes + _OVERSIZE - size)
-        size += len(piece)
-        if size > limit_bytes:
-            raise too_large(size, limit_bytes, "decompressed request")
-        pieces.append(piece)
-        left = decoder.unused_data
+    size = 0
+    try:
+        for piece in _decompressed_pieces(body, name, limit_bytes + _OVERSIZE):
+            size += len(piece)
+            pieces.append(piece)
+    except zlib.error:
+        raise InvalidArgument(f"the request's body is not {name} data, as its Content-Encoding says it is") from None
+    if size > limit_bytes:
+        raise too_large(size, limit_bytes, "decompressed request")
     return b"".join(pieces)
 
 
-def _decompressed_member(decoder: "zlib._Decompress", data: bytes, name: str, at_most: int) -> bytes:
-    try:
-        piece = decoder.decompress(data, at_most)
-    except zlib.error:
-        raise InvalidArgument(f"the request's body is not {name} data, as its Content-Encoding says it is") from None
-    if len(piece) < at_most and not decoder.eof:
+def _decompressed_pieces(body: bytes, name: str, at_most: int) -> Iterator[bytes]:
+    """What ``body`` holds, up to ``at_most`` bytes of it. gzip may hold several members, one after the other.
+
+    Raises InvalidArgument where the last member is not whole, or there are too many; zlib.error for what is none.
+    """
+    view, offset, members = memoryview(body), 0, 1
+    decoder = zlib.decompressobj(_AUTODETECT)
+    while offset < len(view) and at_most > 0:
+        if decoder.eof:
+            members += 1
+            if members > _MOST_MEMBERS:
+                raise InvalidArgument(f"the request's {name} body has more than {_MOST_MEMBERS} members; send one")
+            decoder = zlib.decompressobj(_AUTODETECT)
+        piece = decoder.decompress(view[offset : offset + _PIECE_BYTES], at_most)
+        offset = min(offset + _PIECE_BYTES, len(view)) - len(decoder.unused_data)
+        at_most -= len(piece)
+        yield piece
+    if body and at_most > 0 and not decoder.eof:
         raise InvalidArgument(f"the request's {name} body ends before its compressed data does")
-    return piece
 
 
 def too_large(size: int, limit_bytes: int, what: str) -> InvalidArgument:

@@ -13,7 +13,7 @@ _OF_ANY_BODY = {
 }
 _OF_INFERENCE = {
     "X-Request-Timeout": (
-        "Seconds after which the answer is not wanted any more; decimals are allowed.",
+        "Seconds above 0 after which the answer is not wanted any more, like 0.5, 1e-3 or 100000.",
         {"type": "string", "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"},
     ),
 }
@@ -28,6 +28,8 @@ def correct(document: dict[str, Any], restrictions: Restrictions) -> None:
     for path, operation in _operations(document):
         if "{model_version}" in path:
             _say_what_a_version_is(operation)
+        if "{" in path:
+            _add_error(operation, "404", "A name in the path has a control character")
         if "requestBody" in operation:
             _add_headers(operation, _OF_ANY_BODY)
             _add_error(operation, "415", "The body's Content-Encoding is not known")
@@ -36,6 +38,8 @@ def correct(document: dict[str, Any], restrictions: Restrictions) -> None:
         if header := restrictions.header_of(category_of(path)):
             _add_headers(operation, {header: ("What the operator asks for.", {"type": "string"})})
             _add_error(operation, "403", "The header that the operator asks for is not there, or has another value")
+        elif restrictions and "{" in path:
+            _add_error(operation, "403", "The path is no route's, and the operator restricted some")
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

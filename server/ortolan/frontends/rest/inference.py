@@ -6,11 +6,17 @@ import time
 from starlette.types import Receive, Scope, Send
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.errors import InvalidArgument
 from ortolan.frontends.rest.inference_exchange import Headers, InferenceExchange
 from ortolan.frontends.rest.request_body import header
 from ortolan.inference.request import InferenceRequest
 from ortolan.protocol import json_codec
+from ortolan.protocol.json_document import BrokenJson
 
+_BINARY_HINT = (
+    "; where binary data follow the JSON, the header Inference-Header-Content-Length says how long the JSON is (0 for "
+    "a raw request), and Content-Encoding how the body is compressed"
+)
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 
@@ -32,7 +38,7 @@ class InferenceEndpoint:
     async def answer(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing is sent before the whole answer is there."""
         body = await self._exchange.body(scope, receive)
-        request = self._decode(name, version, header(scope, b"inference-header-content-length"), body)
+        request = self._decode(name, version, scope, body)
         response = await self._exchange.infer(request, scope, receive)
         start_ns = time.monotonic_ns()
         encoded = json_codec.encode_response(response, request)
@@ -41,10 +47,20 @@ class InferenceEndpoint:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": sent})
 
-    def _decode(self, name: str, version: str, header_length: str | None, body: bytes) -> InferenceRequest:
+    def _decode(self, name: str, version: str, scope: Scope, body: bytes) -> InferenceRequest:
+        header_length = header(scope, b"inference-header-content-length")
         if json_codec.is_raw_request(header_length):
             return json_codec.decode_raw_request(name, version, body, self._core.signature(name, version))
-        return json_codec.decode_request(name, version, body, header_length)
+        try:
+            return json_codec.decode_request(name, version, body, header_length)
+        except BrokenJson as error:
+            if header_length is None and _says_binary(scope):
+                raise InvalidArgument(f"{error.message}{_BINARY_HINT}") from error
+            raise
+
+
+def _says_binary(scope: Scope) -> bool:
+    return (header(scope, b"content-type") or "").lower().startswith("application/octet-stream")
 
 
 def _form(header_length: int | None) -> tuple[str, Headers]:

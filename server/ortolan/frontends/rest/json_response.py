@@ -4,5 +4,5 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 
-def json_response(body: BaseModel) -> Response:
-    return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
+def json_response(body: BaseModel, status_code: int = 200) -> Response:
+    return Response(body.model_dump_json(exclude_none=True), status_code, media_type="application/json")

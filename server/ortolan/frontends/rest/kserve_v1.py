@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import Unsupported
-from ortolan.frontends.rest.bodies import ModelNamesBody, PredictionsBody, V1ModelBody
+from ortolan.frontends.rest.bodies import ModelNamesBody, ModelReadyBody, PredictionsBody
 from ortolan.frontends.rest.documented_errors import error, inference_errors
 from ortolan.frontends.rest.inference_exchange import InferenceExchange
 from ortolan.frontends.rest.json_response import json_response
@@ -83,13 +83,13 @@ def router(core: InferenceCore, exchange: InferenceExchange) -> APIRouter:
     @routes.get(
         _MODEL,
         summary="Is a model ready?",
-        response_model=V1ModelBody,
+        response_model=ModelReadyBody,
         responses=not_found | error(503, "The model is known, but not ready"),
     )
     async def v1_model(model_name: str) -> Response:
         if model_name.endswith(_VERBS):
             raise HTTPException(405, headers={"allow": "POST"})
         core.require_ready(model_name)
-        return json_response(V1ModelBody(name=model_name, ready=True))
+        return json_response(ModelReadyBody(name=model_name, ready=True))
 
     return routes

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.model_version import ModelVersion
@@ -20,6 +20,7 @@ from ortolan.frontends.rest.bodies import (
     InferenceStatisticsBody,
     ModelMetadataBody,
     ModelNamesBody,
+    ModelReadyBody,
     ModelStatisticsBody,
     StatisticsBody,
     TensorMetadataBody,
@@ -69,7 +70,8 @@ def _add_model_routes(routes: APIRouter, core: InferenceCore) -> None:
         )
 
     async def ready(model_name: str, model_version: str) -> Response:
-        return Response(status_code=200 if core.model_ready(model_name, model_version) else 400)
+        found = core.model_ready(model_name, model_version)
+        return json_response(ModelReadyBody(name=model_name, ready=found), 200 if found else 400)
 
     async def config(model_name: str, model_version: str) -> Response:
         return Response(orjson.dumps(core.model_config_json(model_name, model_version)), media_type="application/json")
@@ -77,11 +79,11 @@ def _add_model_routes(routes: APIRouter, core: InferenceCore) -> None:
     async def statistics(model_name: str, model_version: str) -> Response:
         return _statistics(core.statistics(model_name, model_version))
 
-    unready: _Responses = {400: {"description": "Not ready"}}
+    unready: _Responses = {400: {"model": ModelReadyBody | ErrorBody, "description": "Not ready"}}
     unavailable: _Responses = {400: {"model": ErrorBody, "description": "The model or the version is not available"}}
     for answer, tail, summary, body, responses in (
         (metadata, "", "Metadata", ModelMetadataBody, _NOT_FOUND | _NOT_READY),
-        (ready, "/ready", "Readiness", None, _NOT_FOUND | unready),
+        (ready, "/ready", "Readiness", ModelReadyBody, _NOT_FOUND | unready),
         (config, "/config", "Configuration", dict[str, object], _NOT_FOUND | _NOT_READY),
         (statistics, "/stats", "Statistics", StatisticsBody, unavailable),
     ):
@@ -92,7 +94,6 @@ def _add_model_routes(routes: APIRouter, core: InferenceCore) -> None:
                 methods=["GET"],
                 summary=f"{summary} of a model{suffix}",
                 response_model=body,
-                response_class=Response if body is None else JSONResponse,
                 responses=responses,
                 name=f"model{suffix.replace(' ', '_')}{tail.replace('/', '_') or '_metadata'}",
             )

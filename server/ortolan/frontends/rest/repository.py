@@ -19,6 +19,7 @@ from ortolan.frontends.rest.bodies import (
     LoadRequestBody,
     UnloadRequestBody,
 )
+from ortolan.frontends.rest.disconnect import cancelled_on_disconnect
 from ortolan.frontends.rest.json_body import read_json_object
 from ortolan.inference.printable import printable
 
@@ -58,8 +59,9 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         openapi_extra=_documented(LoadRequestBody),
     )
     async def load(model_name: str, request: Request) -> Response:
-        parameters = _parameters(await read_json_object(request, max_body_bytes))
-        await core.load(model_name, {name: _decoded(name, value) for name, value in parameters.items()})
+        parameters = _load_parameters(await read_json_object(request, max_body_bytes))
+        with cancelled_on_disconnect(request.receive):
+            await core.load(model_name, parameters)
         return Response()
 
     @routes.post(
@@ -94,6 +96,10 @@ def _parameters(document: Mapping[str, object]) -> Mapping[str, object]:
     if not isinstance(parameters, dict):
         raise InvalidArgument("'parameters' expects an object")
     return parameters
+
+
+def _load_parameters(document: Mapping[str, object]) -> Mapping[str, object]:
+    return {name: _decoded(name, value) for name, value in _parameters(document).items()}
 
 
 def _decoded(name: str, value: object) -> object:
