@@ -99,7 +99,7 @@ def test_parameters_reach_the_scheduler_from_either_place(model_repo_server: Ser
         ("iris", {"features": [[1, 2], [3]]}, 400, "ragged"),
         ("iris", {**IRIS, "parameters": IRIS}, 400, "already exists in request"),
         ("iris", {**IRIS, "triton_x": 1}, 400, "reserved"),
-        ("iris", {**IRIS, "other": [1]}, 400, "parameter 'other'"),
+        ("iris", {**IRIS, "other": [1]}, 400, "'other' is no input of model 'iris'"),
         ("iris", {**IRIS, "id": 7}, 400, "'id'"),
         ("nope", IRIS, 404, "'nope' is not found"),
         ("iris/versions/9", IRIS, 404, "version 9 is not found"),
