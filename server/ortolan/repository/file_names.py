@@ -15,3 +15,8 @@ def stays_inside(filename: str) -> bool:
         return False
     parts = PurePosixPath(filename).parts
     return bool(parts) and ".." not in parts
+
+
+def is_golden_directory(name: str) -> bool:
+    """Whether a directory of this name has golden requests, by the ONNX model zoo's custom."""
+    return name.startswith("test_data_set_")

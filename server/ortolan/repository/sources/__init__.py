@@ -1,0 +1,1 @@
+"""Model repositories and models that are not on this machine's disks."""
