@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ortolan.repository.changes import Changes, compare
+from ortolan.repository.changes import Changes, RepositoryFollower, compare
 from ortolan.repository.directory import ModelEntry, RepositoryListing, VersionEntry
 
 HERE = Path("repository")
@@ -47,3 +47,59 @@ def test_two_walks_show_what_happened(before: list[ModelEntry], after: list[Mode
 def test_no_changes_are_false() -> None:
     assert not Changes()
     assert Changes(vanished=("a",))
+
+
+def test_nothing_is_known_of_a_repository_that_cannot_be_read_now() -> None:
+    away = RepositoryListing({}, unreadable={HERE: "it does not exist"})
+    assert compare(listing(entry("a")), away) == Changes()
+
+
+A, B, CHANGED = entry("a"), entry("b"), entry("a", time_ns=2)
+
+
+@pytest.mark.parametrize(
+    ("start", "looks", "told"),
+    [
+        # Each look: the models that it shows, at which second.
+        ([], [([A], 0)], [Changes()]),
+        ([], [([A], 0), ([A], 0.9), ([A], 1)], [Changes(), Changes(), Changes(appeared=("a",))]),
+        ([], [([A], 0), ([CHANGED], 0.9), ([CHANGED], 1.8), ([CHANGED], 2)], [*[Changes()] * 3, Changes(("a",))]),
+        ([A], [([], 0), ([A], 0.5), ([A], 5)], [Changes()] * 3),  # gone for an instant only
+        ([A], [([], 0), ([], 1)], [Changes(), Changes(vanished=("a",))]),
+        (
+            [A],
+            [([], 0), ([CHANGED], 0.5), ([CHANGED], 1.5)],
+            [Changes(), Changes(), Changes(changed=("a",))],
+        ),  # swapped
+        ([A], [([CHANGED], 0), ([A], 2)], [Changes(), Changes()]),  # back before it rested
+        ([A], [([CHANGED], 0), ([CHANGED], 1), ([CHANGED], 9)], [Changes(), Changes(changed=("a",)), Changes()]),
+        # One that never rests holds up no other.
+        ([A], [([CHANGED, B], 0), ([entry("a", 3), B], 1)], [Changes(), Changes(appeared=("b",))]),
+    ],
+)
+def test_a_change_is_told_once_and_when_it_has_rested(
+    start: list[ModelEntry], looks: list[tuple[list[ModelEntry], float]], told: list[Changes]
+) -> None:
+    follower = RepositoryFollower(quiet_s=1)
+    follower.start_from(listing(*start))
+    assert [follower.follow(listing(*models), at_s) for models, at_s in looks] == told
+
+
+def test_a_follower_waits_while_something_does_not_rest() -> None:
+    follower = RepositoryFollower(quiet_s=1)
+    waits = []
+    for models, at_s in (([], 0.0), ([A], 1.0), ([A], 1.5), ([A], 2.0)):
+        follower.follow(listing(*models), at_s)
+        waits.append(follower.waits)
+    assert waits == [False, True, True, False]
+
+
+def test_without_a_quiet_time_a_change_is_told_at_once() -> None:
+    assert RepositoryFollower().follow(listing(A), 0) == Changes(appeared=("a",))
+
+
+def test_a_model_that_is_doubted_is_told_once_more_although_it_did_not_change() -> None:
+    follower = RepositoryFollower()
+    follower.start_from(listing(A))
+    follower.doubt("a")
+    assert [follower.follow(listing(A), at_s) for at_s in (1, 2)] == [Changes(changed=("a",)), Changes()]

@@ -249,7 +249,7 @@ WHOLE_X, WHOLE_Y = spec("input", "x", "[-1, 4]"), spec("output", "y", "[-1, 2]")
         (
             spec("input", "x", "4") + spec("input", "z", "4") + Y + "max_batch_size: 8",
             BATCHABLE,
-            "unable to load model 'm', configuration expects 2 inputs, model provides 1: x; declare these",
+            "unable to load model 'm', configuration expects 2 inputs, model provides 1: x; the configuration has",
         ),
         (
             X + Y + "max_batch_size: 8",
@@ -278,13 +278,13 @@ WHOLE_X, WHOLE_Y = spec("input", "x", "[-1, 4]"), spec("output", "y", "[-1, 2]")
             X + Y + "max_batch_size: 8",
             FIXED,
             "model 'm', tensor 'x': for the model to support batching the shape should have at least 1 dimension and "
-            "the first dimension must be -1; but shape expected by the model is [1,4]. Set max_batch_size: 0",
+            "the first dimension must be -1; but shape expected by the model is [1,4], and max_batch_size is 8.",
         ),
         (
             X + Y,
             BATCHABLE,
             "model 'm', tensor 'x': the model expects 2 dimensions (shape [-1,4]) but the model configuration "
-            "specifies 1 dimensions (shape [4]). Write dims: [ -1, 4 ].",
+            "specifies 1 dimensions (shape [4]). Write dims: [ -1, 4 ], or max_batch_size: 1 or more",
         ),
         (
             spec("input", "x", "[-1, 4]") + Y + "max_batch_size: 8",

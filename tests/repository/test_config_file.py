@@ -12,9 +12,11 @@ from ortolan.inference.tensor_spec import TensorSpec
 from ortolan.repository.config_file import parse_json, parse_text, read
 from ortolan.repository.config_rendering import to_text
 from ortolan.repository.model_config import (
+    NEWEST_VERSION,
     Accelerator,
     AllVersions,
     DynamicBatching,
+    EnsembleStep,
     InstanceGroup,
     InstanceKind,
     LatestVersions,
@@ -340,8 +342,16 @@ def test_warmup_samples_are_checked(text: str, said: str) -> None:
     ("text", "named"),
     [
         ('platform: "ensemble"', "ensemble_scheduling"),
-        ("ensemble_scheduling { }", "ensemble_scheduling"),
-        ("sequence_batching { }", "sequence_batching"),
+        ("ensemble_scheduling { }", "must have at least one step"),
+        ('ensemble_scheduling { } platform: "onnxruntime_onnx"', "a model whose platform is not ensemble"),
+        ('ensemble_scheduling { } backend: "onnxruntime"', "backend must not be set for an ensemble"),
+        ("ensemble_scheduling { } instance_group { }", "instance_group must not be specified for an ensemble"),
+        ("ensemble_scheduling { } optimization { }", "optimization must not be specified for an ensemble"),
+        ("ensemble_scheduling { } model_warmup { }", "model_warmup must not be specified for an ensemble"),
+        ('ensemble_scheduling { step { model_name: "a" model_namespace: "n" } }', "model_namespace 'n'"),
+        ("sequence_batching { } response_cache { enable: true }", "response_cache cannot be enabled with"),
+        ("sequence_batching { iterative_sequence: true }", "sequence_batching.iterative_sequence"),
+        ('sequence_batching { state { input_name: "s" use_growable_memory: true } }', "use_growable_memory"),
         ('platform: "tensorrt_plan"', "platform 'tensorrt_plan'"),
         ('backend: "python"', "backend 'python'"),
         ("model_transaction_policy { decoupled: true }", "model_transaction_policy.decoupled"),
@@ -358,7 +368,6 @@ def test_what_this_server_cannot_do_is_refused_by_name(text: str, named: str) ->
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("response_cache { enable: true }", "response_cache"),
         ("instance_group { rate_limiter { priority: 1 } }", "rate_limiter"),
         ('instance_group { host_policy: "p" }', "host_policy"),
         ("instance_group { passive: true }", "passive"),
@@ -387,6 +396,7 @@ def test_what_is_not_done_is_warned_of_once(text: str, named: str) -> None:
         'backend: "onnxruntime" runtime: "any"',
         "model_transaction_policy { }",
         "response_cache { enable: false }",
+        "response_cache { enable: true }",
         "optimization { input_pinned_memory { enable: false } graph { level: -1 } }",
         "instance_group { kind: KIND_MODEL }",
         'input { name: "x" data_type: TYPE_FP32 dims: [2, -1, 3] reshape { shape: [1, 2, -1, 3] } optional: true }',
@@ -471,3 +481,58 @@ def test_no_bytes_raise_anything_but_invalid_argument(tmp_path_factory: pytest.T
 @pytest.mark.parametrize("opening", ["input {", "[", "input [", "parameters { key: {", "[a.b/c] {", "<"])
 def test_deep_nesting_is_refused(opening: str) -> None:
     assert refusal(opening * 5000)
+
+
+ENSEMBLE = """
+input { name: "in" data_type: TYPE_FP32 dims: 4 }
+output { name: "out" data_type: TYPE_FP32 dims: 4 }
+"""
+
+
+def ensemble(steps: str) -> str:
+    return f"{ENSEMBLE} ensemble_scheduling {{ {steps} }}"
+
+
+def test_an_ensemble_is_read() -> None:
+    config = parse_text(
+        ensemble(
+            """step { model_name: "a" model_version: -1 input_map { key: "x" value: "in" }
+                      output_map { key: "y" value: "between" } }
+               step { model_name: "b" model_version: 3 input_map { key: "x" value: "between" }
+                      output_map { key: "y" value: "out" } }"""
+        ),
+        "e",
+    )
+    assert config.platform == "ensemble"
+    assert config.ensemble_steps == (
+        EnsembleStep("a", NEWEST_VERSION, {"x": "in"}, {"y": "between"}),
+        EnsembleStep("b", 3, {"x": "between"}, {"y": "out"}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ('step { input_map { key: "x" value: "in" } }', "must specify 'model_name' in step 0"),
+        ('step { model_name: "a" }', "must specify 'input_map' in step 0, of model 'a'"),
+        ('step { model_name: "a" input_map { key: "x" value: "in" } }', "must specify 'output_map' in step 0"),
+        (
+            'step { model_name: "a" model_version: -2 input_map { key: "x" value: "in" } '
+            'output_map { key: "y" value: "out" } }',
+            "model_version in step 0 must be positive, or -1 for the newest; got -2",
+        ),
+    ],
+)
+def test_the_steps_of_an_ensemble_are_checked(steps: str, said: str) -> None:
+    assert said in refusal(ensemble(steps)), refusal(ensemble(steps))
+
+
+def test_an_ensemble_must_say_what_it_takes_and_gives() -> None:
+    step = 'step { model_name: "a" input_map { key: "x" value: "in" } output_map { key: "y" value: "out" } }'
+    assert "specify them" in refusal(f"ensemble_scheduling {{ {step} }}")
+
+
+def test_the_backpressure_of_decoupled_steps_is_warned_of() -> None:
+    step = 'step { model_name: "a" input_map { key: "x" value: "in" } output_map { key: "y" value: "out" } }'
+    (warning,) = parse_text(ensemble(step + " max_inflight_requests: 4"), "e").warnings
+    assert "max_inflight_requests" in warning

@@ -17,6 +17,7 @@ from ortolan.repository.model_config import (
     Accelerator,
     AllVersions,
     DynamicBatching,
+    EnsembleStep,
     InstanceGroup,
     InstanceKind,
     LatestVersions,
@@ -279,3 +280,29 @@ def test_single_precision_numbers_are_shown_short() -> None:
     message = to_message(default_config("m"))
     message.sequence_batching.direct.minimum_slot_utilization = 0.1
     assert message_to_json(message)["sequence_batching"]["direct"]["minimum_slot_utilization"] == 0.1
+
+
+def test_an_ensemble_reads_back_the_same_and_shows_its_steps() -> None:
+    step = EnsembleStep("a", 2, {"x": "in"}, {"y": "out"})
+    spec = TensorSpec("in", datatypes.FP32, (4,))
+    config = ModelConfig(
+        "e",
+        platform="ensemble",
+        inputs=(spec,),
+        outputs=(replace(spec, name="out"),),
+        ensemble_steps=(step,),
+        response_cache=True,
+    )
+    assert plain(parse_text(to_text(config), "e")) == config
+    shown = to_json(config)
+    assert shown["ensemble_scheduling"]["step"] == [
+        {
+            "model_name": "a",
+            "model_version": 2,
+            "input_map": {"x": "in"},
+            "output_map": {"y": "out"},
+            "model_namespace": "",
+        }
+    ]
+    assert shown["response_cache"] == {"enable": True}
+    assert "optimization" not in shown

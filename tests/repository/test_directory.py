@@ -6,7 +6,7 @@ import pytest
 
 from ortolan.errors import InvalidArgument, StartupError
 from ortolan.repository.changes import compare
-from ortolan.repository.directory import VersionEntry, model_file, walk
+from ortolan.repository.directory import VersionEntry, model_file, survey, walk
 
 
 def put(root: Path, *names: str) -> Path:
@@ -140,6 +140,27 @@ def test_a_model_in_two_repositories_is_served_from_neither(tmp_path: Path) -> N
     assert models["a"].problem == "model appears in two or more repositories"
     assert models["b"].problem == ""
     assert list(models) == ["a", "b"]
+
+
+def test_with_namespaces_models_of_one_name_have_their_repositorys_before_it(tmp_path: Path) -> None:
+    first, second = put(tmp_path / "x", "a/1/model.onnx", "b/1/model.onnx"), put(tmp_path / "y", "a/1/model.onnx")
+    listing = walk([first, second], namespacing=True)
+    assert list(listing.models) == ["b", "x::a", "y::a"]
+    assert listing.ambiguous == {"a": ("x::a", "y::a")}
+    entry = listing.models["x::a"]
+    assert (entry.own_name, entry.problem, entry.versions[0].model_name) == ("a", "", "x::a")
+
+
+def test_repositories_of_one_name_cannot_be_told_apart_by_it(tmp_path: Path) -> None:
+    roots = [put(tmp_path / each / "models", "a/1/model.onnx") for each in "xy"]
+    assert "two or more repositories" in walk(roots, namespacing=True).models["a"].problem
+
+
+def test_a_survey_tells_what_is_not_there_and_lists_the_rest(tmp_path: Path) -> None:
+    there, nowhere = put(tmp_path / "x", "a/1/model.onnx"), tmp_path / "nowhere"
+    listing = survey([nowhere, there])
+    assert list(listing.models) == ["a"]
+    assert "does not exist" in listing.unreadable[nowhere]
 
 
 def test_a_repository_named_twice_counts_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.tensor_spec import TensorSpec
+from ortolan.repository import sequence_rules
 from ortolan.repository.config_support import BACKEND, PLATFORM
 from ortolan.repository.config_validation import validate
 from ortolan.repository.graph_agreement import check_agreement, open_sizes, shape_text, usable_inputs
@@ -21,6 +22,7 @@ from ortolan.repository.model_config import (
     asks_for_own_batches,
 )
 from ortolan.repository.model_directory import DEFAULT_MODEL_FILENAME
+from ortolan.repository.sequence_config import with_defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,13 @@ def complete(config: ModelConfig, graph: GraphSignature, defaults: CompletionDef
         backend=config.backend or BACKEND,
         default_model_filename=config.default_model_filename or DEFAULT_MODEL_FILENAME,
     )
-    filled = named if named.inputs and named.outputs else _filled_from(graph, named, defaults)
-    complete = complete_instance_groups(replace(filled, dynamic_batching=_with_preferred_sizes(filled)), defaults)
+    for_clients = sequence_rules.without_own_tensors(graph, config)
+    filled = named if named.inputs and named.outputs else _filled_from(for_clients, named, defaults)
+    complete = complete_instance_groups(_with_batching_defaults(filled), defaults)
     validate(complete)
-    check_agreement(complete, graph)
+    sequence_rules.validate(complete)
+    check_agreement(complete, for_clients)
+    sequence_rules.check_agreement(complete, graph)
     return complete
 
 
@@ -68,7 +73,7 @@ def _filled_from(graph: GraphSignature, config: ModelConfig, defaults: Completio
     max_batch_size = _batch_size(graph, config, defaults)
     batching = max_batch_size > 0
     dynamic_batching = config.dynamic_batching
-    if dynamic_batching is None and max_batch_size > 1:
+    if dynamic_batching is None and config.sequence_batching is None and max_batch_size > 1:
         dynamic_batching = DynamicBatching()
     return replace(
         config,
@@ -161,6 +166,13 @@ def _spec(tensor: GraphTensor, batching: bool) -> TensorSpec:
         optional=tensor.optional,
         reshape=None if sizes else (),
     )
+
+
+def _with_batching_defaults(config: ModelConfig) -> ModelConfig:
+    sequences = config.sequence_batching
+    if sequences is not None:
+        sequences = with_defaults(sequences, config.max_batch_size, config.name)
+    return replace(config, dynamic_batching=_with_preferred_sizes(config), sequence_batching=sequences)
 
 
 def _with_preferred_sizes(config: ModelConfig) -> DynamicBatching | None:

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 from ortolan.errors import InvalidArgument
 from ortolan.inference.datatypes import BY_CONFIG_NUMBER, Datatype
 from ortolan.inference.tensor_spec import TensorSpec
-from ortolan.repository import config_support, config_validation
+from ortolan.repository import config_support, config_validation, sequence_rules, sequence_syntax
 from ortolan.repository.config_syntax import message_from_json, message_from_text
 from ortolan.repository.model_config import (
+    NEWEST_VERSION,
     Accelerator,
     AllVersions,
     DynamicBatching,
+    EnsembleStep,
     InstanceGroup,
     InstanceKind,
     LatestVersions,
@@ -31,6 +33,7 @@ from ortolan.repository.model_config import (
     WarmupSample,
     asks_for_own_batches,
 )
+from ortolan.repository.sequence_config import SequenceBatching
 
 # A configuration is a page or two of text; what is larger is another file by mistake.
 _LARGEST_FILE_BYTES = 4 * 1024 * 1024
@@ -85,6 +88,7 @@ def _config(message: Any, model_name: str) -> ModelConfig:
     config_support.refuse_unsupported(message, model_name)
     config = _in_our_words(message, model_name)
     config_validation.validate(config)
+    sequence_rules.validate(config)
     return config
 
 
@@ -92,7 +96,7 @@ def _in_our_words(message: Any, model_name: str) -> ModelConfig:
     where = f"model '{model_name}'"
     return ModelConfig(
         name=model_name,
-        platform=message.platform,
+        platform=config_support.platform_of(message),
         backend=message.backend,
         max_batch_size=message.max_batch_size,
         inputs=tuple(_input_spec(tensor, where) for tensor in message.input),
@@ -100,12 +104,15 @@ def _in_our_words(message: Any, model_name: str) -> ModelConfig:
         version_policy=_version_policy(message.version_policy),
         instance_groups=tuple(_instance_group(group, where) for group in message.instance_group),
         dynamic_batching=_dynamic_batching(message, where),
+        sequence_batching=_sequence_batching(message, where),
         default_model_filename=message.default_model_filename,
         metric_tags=dict(sorted(message.metric_tags.items())),
         parameters={key: value.string_value for key, value in sorted(message.parameters.items())},
         optimization=_optimization(message.optimization),
         warmup=tuple(_warmup_sample(sample, where) for sample in message.model_warmup),
         op_library_filenames=tuple(message.model_operations.op_library_filename),
+        ensemble_steps=tuple(_ensemble_step(step) for step in message.ensemble_scheduling.step),
+        response_cache=message.response_cache.enable,
         warnings=config_support.warnings(message),
         declared=message.SerializeToString(deterministic=True),
     )
@@ -179,6 +186,12 @@ def _dynamic_batching(message: Any, where: str) -> DynamicBatching | None:
     )
 
 
+def _sequence_batching(message: Any, where: str) -> SequenceBatching | None:
+    if not message.HasField("sequence_batching"):
+        return None
+    return sequence_syntax.read(message.sequence_batching, where)
+
+
 def _queue_policy(policy: Any, where: str) -> QueuePolicy:
     return QueuePolicy(
         timeout_action=_choice(TimeoutAction, policy.timeout_action, f"{where}: timeout_action", ""),
@@ -207,6 +220,16 @@ def _optimization(optimization: Any) -> Optimization:
 
 def _accelerators(accelerators: Iterable[Any]) -> tuple[Accelerator, ...]:
     return tuple(Accelerator(each.name, dict(sorted(each.parameters.items()))) for each in accelerators)
+
+
+def _ensemble_step(step: Any) -> EnsembleStep:
+    return EnsembleStep(
+        model_name=step.model_name,
+        # Absent and 0 are the same on the wire, and there is no version 0: whoever says nothing means the newest.
+        model_version=step.model_version or NEWEST_VERSION,
+        input_map=dict(sorted(step.input_map.items())),
+        output_map=dict(sorted(step.output_map.items())),
+    )
 
 
 def _warmup_sample(sample: Any, where: str) -> WarmupSample:

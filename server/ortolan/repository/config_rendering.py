@@ -11,6 +11,7 @@ from google.protobuf import text_format
 
 from ortolan.inference.tensor_spec import TensorSpec
 from ortolan.protocol.protobuf_messages import ModelConfig as ModelConfigMessage
+from ortolan.repository import sequence_syntax
 from ortolan.repository.config_syntax import is_map, is_repeated
 from ortolan.repository.model_config import (
     Accelerator,
@@ -55,7 +56,11 @@ def to_message(config: ModelConfig) -> Any:
     _write_version_policy(message.version_policy, config.version_policy)
     _write_instance_groups(message.instance_group, config.instance_groups)
     _write_dynamic_batching(message, config.dynamic_batching)
-    _write_optimization(message.optimization, config.optimization)
+    if config.sequence_batching is not None:
+        sequence_syntax.write(message.sequence_batching, config.sequence_batching)
+    if not config.is_ensemble:
+        _write_optimization(message.optimization, config.optimization)
+    _write_ensemble(message, config)
     _write_warmup(message.model_warmup, config.warmup)
     _write_extras(message, config)
     return message
@@ -181,6 +186,17 @@ def _write_accelerators(messages: Any, accelerators: Iterable[Accelerator]) -> N
         message.parameters.update(accelerator.parameters)
 
 
+def _write_ensemble(message: Any, config: ModelConfig) -> None:
+    if not config.is_ensemble:
+        return
+    messages = message.ensemble_scheduling.step
+    del messages[:]
+    for step in config.ensemble_steps:
+        written = messages.add(model_name=step.model_name, model_version=step.model_version)
+        written.input_map.update(step.input_map)
+        written.output_map.update(step.output_map)
+
+
 def _write_warmup(messages: Any, samples: Iterable[WarmupSample]) -> None:
     del messages[:]
     for sample in samples:
@@ -204,5 +220,7 @@ def _write_extras(message: Any, config: ModelConfig) -> None:
     message.parameters.clear()
     for key, value in config.parameters.items():
         message.parameters[key].string_value = value
+    if config.response_cache or message.HasField("response_cache"):
+        message.response_cache.enable = config.response_cache
     if config.op_library_filenames or message.HasField("model_operations"):
         message.model_operations.op_library_filename[:] = config.op_library_filenames

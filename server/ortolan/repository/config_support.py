@@ -7,12 +7,19 @@ from ortolan.errors import InvalidArgument
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
+ENSEMBLE = "ensemble"
+"""The platform of a model that is a graph of other models."""
 
 
 def refuse_unsupported(message: Any, model_name: str) -> None:
     """Raises InvalidArgument when the ``ModelConfig`` message needs what this server cannot do; the text names it."""
     for reason in _reasons_to_refuse(message):
         raise InvalidArgument(f"model '{model_name}': {reason}")
+
+
+def platform_of(message: Any) -> str:
+    """The platform that the ``ModelConfig`` message names; that of an ensemble need not be written."""
+    return str(message.platform) or (ENSEMBLE if message.HasField("ensemble_scheduling") else "")
 
 
 def warnings(message: Any) -> tuple[str, ...]:
@@ -34,14 +41,47 @@ def _reasons_to_refuse(message: Any) -> Iterator[str]:
 
 def _unavailable_schedulers(message: Any) -> Iterator[str]:
     scheduling = message.WhichOneof("scheduling_choice")
-    if message.platform == "ensemble" or scheduling == "ensemble_scheduling":
-        yield "ensemble_scheduling is not available: call the models one after another from the client"
+    yield from _misplaced_ensemble_fields(message)
+    if scheduling == "sequence_batching" and message.response_cache.enable:
+        yield "response_cache cannot be enabled with sequence_batching: the same request has another answer each time"
     if scheduling == "sequence_batching":
-        yield "sequence_batching is not available: keep the state in the client and send it as an input"
+        yield from _unavailable_in_sequences(message)
+
+
+def _unavailable_in_sequences(message: Any) -> Iterator[str]:
+    batching = message.sequence_batching
+    if batching.iterative_sequence:
+        yield "sequence_batching.iterative_sequence is not available: an ONNX model gives one response to each request"
+    for state in batching.state:
+        if state.use_growable_memory:
+            yield (
+                f"sequence_batching.state '{state.input_name}': use_growable_memory is not available: leave it out; a "
+                "state of variable dims may grow without it"
+            )
+
+
+def _misplaced_ensemble_fields(message: Any) -> Iterator[str]:
+    """What an ensemble must not say because it has no graph and no instances, and others because they are none."""
+    if platform_of(message) != ENSEMBLE:
+        if message.HasField("ensemble_scheduling"):
+            yield f"ensemble_scheduling cannot be set for a model whose platform is not {ENSEMBLE}"
+        return
+    if not message.HasField("ensemble_scheduling"):
+        yield f"ensemble_scheduling must be set for a model whose platform is {ENSEMBLE}"
+    if message.backend:
+        yield f"backend must not be set for an ensemble, got '{message.backend}': leave it out"
+    for name in ("instance_group", "model_warmup", "batch_input", "batch_output"):
+        if getattr(message, name):
+            yield f"{name} must not be specified for an ensemble: it belongs to the models of its steps"
+    if message.HasField("optimization"):
+        yield "optimization must not be specified for an ensemble: it belongs to the models of its steps"
+    for step in message.ensemble_scheduling.step:
+        if step.model_namespace:
+            yield f"ensemble_scheduling: model_namespace '{step.model_namespace}' is not available: leave it out"
 
 
 def _unavailable_runtimes(message: Any) -> Iterator[str]:
-    if message.platform not in ("", PLATFORM):
+    if message.platform not in ("", PLATFORM, ENSEMBLE):
         yield (
             f"platform '{message.platform}' is not available: this server runs ONNX models; export the model to ONNX "
             f'and write platform: "{PLATFORM}", or leave it out'
@@ -67,12 +107,14 @@ def _unavailable_tensors(message: Any) -> Iterator[str]:
 
 
 def _general_warnings(message: Any) -> Iterator[str]:
-    if message.response_cache.enable:
-        yield "response_cache is not done: every request is executed"
+    if message.ensemble_scheduling.max_inflight_requests:
+        yield "ensemble_scheduling.max_inflight_requests is ignored: no step gives more than one response to a request"
     if message.cc_model_filenames:
         yield "cc_model_filenames is ignored: every GPU loads default_model_filename"
     if message.model_metrics.metric_control:
         yield "model_metrics is ignored: there are no histograms"
+    if any(state.use_same_buffer_for_input_output for state in message.sequence_batching.state):
+        yield "sequence_batching.state.use_same_buffer_for_input_output is ignored: a state's output is copied"
     for tensor in (*message.input, *message.output):
         if tensor.is_shape_tensor or tensor.is_non_linear_format_io:
             yield "is_shape_tensor and is_non_linear_format_io are ignored: they are TensorRT's"

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.tensor_spec import TensorSpec
+from ortolan.repository.config_support import ENSEMBLE
 from ortolan.repository.file_names import stays_inside
 from ortolan.repository.model_config import (
+    NEWEST_VERSION,
     DynamicBatching,
     InstanceGroup,
     InstanceKind,
@@ -21,6 +23,7 @@ from ortolan.repository.model_config import (
 )
 
 MAX_INSTANCES = 4096
+MAX_STEPS = 1024
 MAX_PRIORITY_LEVELS = 65536
 MAX_QUEUE_DELAY_US = 3_600 * 1_000_000
 MAX_TIMEOUT_US = 366 * 24 * 3_600 * 1_000_000
@@ -47,6 +50,7 @@ def validate(config: ModelConfig) -> None:
     for sample in config.warmup:
         _check_warmup(check, sample, config.max_batch_size)
     _check_names(check, config)
+    _check_ensemble(check, config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def _check_instance_groups(check: _Check, groups: Sequence[InstanceGroup]) -> No
 
 def _check_preferred(check: _Check, sizes: Iterable[int], max_batch_size: int) -> None:
     for size in sizes:
-        check.that(size > 0, f"dynamic_batching.preferred_batch_size must be positive, got {size}")
+        check.that(size > 0, f"dynamic_batching.preferred_batch_size must be positive, got {size}: remove it")
         # With 0 the batch size may still come from the graph, and is checked again when it did.
         check.that(
             max_batch_size == 0 or size <= max_batch_size,
@@ -153,7 +157,11 @@ def _check_dynamic_batching(parent: _Check, batching: DynamicBatching) -> None:
     )
     policies = batching.priority_queue_policies
     wrong = next((level for level in policies if not 1 <= level <= levels), None)
-    check.that(wrong is None, f"priority_queue_policy has the level {wrong}, which is not in 1..{levels}")
+    check.that(
+        wrong is None,
+        f"priority_queue_policy has the level {wrong}, which is not in 1..{levels}: remove it, or raise "
+        "priority_levels",
+    )
     for policy in (batching.default_queue_policy, *policies.values()):
         _check_queue_policy(check, policy)
     _check_ordering(check, batching)
@@ -223,3 +231,24 @@ def _check_names(check: _Check, config: ModelConfig) -> None:
         all(name and name.isprintable() for name in config.op_library_filenames),
         "model_operations.op_library_filename must be a file name",
     )
+
+
+def _check_ensemble(parent: _Check, config: ModelConfig) -> None:
+    """What can be said of an ensemble without its models; ``ensemble_graph`` has the rest."""
+    if config.platform != ENSEMBLE:
+        return
+    check = parent.within("ensemble_scheduling")
+    check.that(bool(config.ensemble_steps), "must have at least one step")
+    check.that(len(config.ensemble_steps) <= MAX_STEPS, f"has more than {MAX_STEPS} steps")
+    for index, step in enumerate(config.ensemble_steps):
+        check.that(bool(step.model_name), f"must specify 'model_name' in step {index}")
+        check.that(bool(step.input_map), f"must specify 'input_map' in step {index}, of model '{step.model_name}'")
+        check.that(bool(step.output_map), f"must specify 'output_map' in step {index}, of model '{step.model_name}'")
+        check.that(
+            step.model_version >= 1 or step.model_version == NEWEST_VERSION,
+            f"model_version in step {index} must be positive, or {NEWEST_VERSION} for the newest; got "
+            f"{step.model_version}",
+        )
+    check.that(bool(config.inputs and config.outputs), "needs the ensemble's inputs and outputs: specify them")
+    reshaped = next((spec.name for spec in (*config.inputs, *config.outputs) if spec.reshape is not None), None)
+    check.that(reshaped is None, f"tensor '{reshaped}' must not have a reshape: it belongs to the models of the steps")

@@ -7,7 +7,7 @@ no file's content.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -26,7 +26,10 @@ from ortolan.repository.model_directory import (
     visible_entries,
 )
 
-__all__ = ["ModelEntry", "RepositoryListing", "VersionEntry", "model_file", "walk"]
+__all__ = ["ModelEntry", "RepositoryListing", "VersionEntry", "model_file", "survey", "walk"]
+
+NAMESPACE_SEPARATOR = "::"
+"""Between a repository's name and its model's, where both are needed: ``vision::digits``."""
 
 _SEVERAL_REPOSITORIES = "model appears in two or more repositories"
 _FILE_AND_DIRECTORY = "model appears twice in the repository: rename or remove one of the two"
@@ -36,33 +39,59 @@ _NEVER_MODELS = frozenset({"lost+found"})
 
 @dataclass(frozen=True, slots=True)
 class RepositoryListing:
-    """What one walk found, models in name order. ``warnings`` are for the operator and may name paths."""
+    """What one walk found, models in name order. ``warnings`` are for the operator and may name paths.
+
+    ``unreadable`` says of each root that is not there, or no repository, what is wrong with it. ``ambiguous`` has the
+    full names of the models that share a name, where namespaces part them.
+    """
 
     models: Mapping[str, ModelEntry]
     warnings: tuple[str, ...] = ()
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
+    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def walk(roots: Sequence[Path], model_name: str = "", config_name: str = "") -> RepositoryListing:
-    """Everything that the roots hold now.
+def walk(
+    roots: Sequence[Path], model_name: str = "", config_name: str = "", namespacing: bool = False
+) -> RepositoryListing:
+    """Everything that the roots hold now: as ``survey``, but StartupError when one of them cannot be read."""
+    listing = survey(roots, model_name, config_name, namespacing)
+    for reason in listing.unreadable.values():
+        raise StartupError(reason)
+    return listing
+
+
+def survey(
+    roots: Sequence[Path], model_name: str = "", config_name: str = "", namespacing: bool = False
+) -> RepositoryListing:
+    """Everything that the roots hold now, and which of them are not there or can be no model repository.
 
     ``model_name`` names the model of a root that is one model; ``config_name`` prefers ``configs/<config_name>.pbtxt``
-    to ``config.pbtxt``. Raises StartupError when a root is not there or can be no model repository.
+    to ``config.pbtxt``. With ``namespacing`` models that share a name are told apart by their repositories' names.
+    Raises StartupError for a ``config_name`` that leads elsewhere.
     """
     if config_name and (not stays_inside(config_name) or "/" in config_name):
         raise StartupError(f"the model configuration's name '{config_name}' must be a plain file name without .pbtxt")
     found: list[ModelEntry] = []
     warnings: list[str] = []
-    for root in _distinct(roots):
-        entries, notes = _read_root(root, model_name, config_name)
+    unreadable: dict[Path, str] = {}
+    seen: set[Path] = set()
+    # Absolute, but with their symbolic links: the targets may be swapped between two walks.
+    for root in dict.fromkeys(Path(os.path.abspath(path)) for path in roots):
+        try:
+            resolved = _resolved(root)
+            if resolved in seen:
+                continue
+            seen.add(resolved)
+            entries, notes = _read_root(root, model_name, config_name)
+        except StartupError as error:
+            unreadable[root] = str(error)
+            continue
         found += entries
         warnings += notes
     warnings += [f"model '{entry.name}': {reason}, ignored" for entry in found for reason in entry.ignored]
-    return RepositoryListing(_by_name(found), tuple(warnings))
-
-
-def _distinct(roots: Sequence[Path]) -> list[Path]:
-    """The roots as absolute paths, each directory once. Symbolic links stay: their targets may be swapped later."""
-    return list({_resolved(path): Path(os.path.abspath(path)) for path in roots}.values())
+    models, ambiguous = _parted(found) if namespacing else (_by_name(found), {})
+    return RepositoryListing(models, tuple(warnings), unreadable, ambiguous)
 
 
 def _resolved(root: Path) -> Path:
@@ -183,3 +212,25 @@ def _by_name(found: Sequence[ModelEntry]) -> Mapping[str, ModelEntry]:
             problem = _FILE_AND_DIRECTORY if first.repository == entry.repository else _SEVERAL_REPOSITORIES
             models[entry.name] = replace(first, problem=problem)
     return MappingProxyType(models)
+
+
+def _parted(found: Sequence[ModelEntry]) -> tuple[Mapping[str, ModelEntry], dict[str, tuple[str, ...]]]:
+    """The models by name, where those that share one have their repository's before it; and the full names of these."""
+    by_name: dict[str, list[ModelEntry]] = {}
+    for entry in found:
+        by_name.setdefault(entry.name, []).append(entry)
+    parted: list[ModelEntry] = []
+    ambiguous: dict[str, tuple[str, ...]] = {}
+    for name, entries in by_name.items():
+        repositories = {entry.repository for entry in entries}
+        if len(repositories) == len({repository.name for repository in repositories}) > 1:
+            entries = [_with_namespace(entry) for entry in entries]
+            ambiguous[name] = tuple(sorted({entry.name for entry in entries}))
+        parted += entries
+    return _by_name(parted), ambiguous
+
+
+def _with_namespace(entry: ModelEntry) -> ModelEntry:
+    name = f"{entry.repository.name}{NAMESPACE_SEPARATOR}{entry.name}"
+    versions = tuple(replace(version, model_name=name) for version in entry.versions)
+    return replace(entry, name=name, own_name=entry.name, versions=versions)

@@ -3,7 +3,7 @@
 The texts begin as Triton's do, because people search for them; each ends with what the model has and what to write.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.tensor_spec import TensorSpec
@@ -37,11 +37,11 @@ def _check_inputs(config: ModelConfig, graph: GraphSignature) -> None:
     allowed = {tensor.name: tensor for tensor in usable_inputs(graph, config.max_batch_size > 0)}
     required = [tensor.name for tensor in allowed.values() if not tensor.optional]
     if not len(required) <= len(config.inputs) <= len(allowed):
-        raise _count_differs(config, "inputs", len(config.inputs), len(allowed), allowed)
+        raise _count_differs(config, "input", config.inputs, allowed, required)
     _check_names(config, "input", config.inputs, allowed)
     declared = {spec.name for spec in config.inputs}
     if not declared.issuperset(required):
-        raise _count_differs(config, "inputs", len(config.inputs), len(allowed), allowed)
+        raise _count_differs(config, "input", config.inputs, allowed, required)
     for spec in config.inputs:
         _check_input(config, spec, allowed[spec.name])
 
@@ -49,7 +49,7 @@ def _check_inputs(config: ModelConfig, graph: GraphSignature) -> None:
 def _check_outputs(config: ModelConfig, graph: GraphSignature) -> None:
     allowed = {tensor.name: tensor for tensor in graph.outputs}
     if len(config.outputs) > len(allowed):
-        raise _count_differs(config, "outputs", len(config.outputs), len(allowed), allowed)
+        raise _count_differs(config, "output", config.outputs, allowed, ())
     _check_names(config, "output", config.outputs, allowed)
     for spec in config.outputs:
         tensor = allowed[spec.name]
@@ -63,12 +63,27 @@ def _check_outputs(config: ModelConfig, graph: GraphSignature) -> None:
 
 
 def _count_differs(
-    config: ModelConfig, kind: str, declared: int, provided: int, names: Iterable[str]
+    config: ModelConfig,
+    kind: str,
+    specs: Sequence[TensorSpec],
+    allowed: Mapping[str, GraphTensor],
+    needed: Iterable[str],
 ) -> InvalidArgument:
+    declared = [spec.name for spec in specs]
+    batching = config.max_batch_size > 0
+    advice = [f"add {kind} [ {_lines_of(allowed[name], batching)} ]" for name in needed if name not in declared]
+    advice += [f"remove {kind} '{name}'" for name in declared if name not in allowed]
     return InvalidArgument(
-        f"unable to load model '{config.name}', configuration expects {declared} {kind}, model provides {provided}: "
-        f"{', '.join(names)}; declare these in config.pbtxt, or leave '{kind[:-1]}' out"
+        f"unable to load model '{config.name}', configuration expects {len(declared)} {kind}s, model provides "
+        f"{len(allowed)}: {', '.join(allowed)}; the configuration has {', '.join(declared)}: "
+        f"{', '.join([*advice, ''])}or leave '{kind}' out, and all are taken from the model"
     )
+
+
+def _lines_of(tensor: GraphTensor, batching: bool) -> str:
+    """What ``config.pbtxt`` says of a graph's tensor."""
+    dims = "dims: [ -1 ]" if tensor.shape is None else dims_to_write(open_sizes(tensor.shape), batching)
+    return f'{{ name: "{tensor.name}" data_type: {tensor.datatype.config_name} {dims} }}'
 
 
 def _check_names(config: ModelConfig, kind: str, specs: Sequence[TensorSpec], allowed: Iterable[str]) -> None:
@@ -112,8 +127,9 @@ def _check_batch_dimension(config: ModelConfig, name: str, sizes: tuple[int, ...
         raise InvalidArgument(
             f"model '{config.name}', tensor '{name}': for the model to support batching the shape should have "
             "at least 1 dimension and the first dimension must be -1; but shape expected by the model is "
-            f"{shape_text(sizes)}. Set max_batch_size: 0 and write whole shapes as dims, or export the "
-            "model with a dynamic first dimension."
+            f"{shape_text(sizes)}, and max_batch_size is {config.max_batch_size}. Set max_batch_size: 0 and write "
+            f"whole shapes as dims, for this tensor {dims_to_write(sizes, batching=False)}; or export the model with a "
+            "dynamic first dimension."
         )
 
 
@@ -124,8 +140,18 @@ def _shape_differs(config: ModelConfig, spec: TensorSpec, sizes: tuple[int, ...]
     return InvalidArgument(
         f"model '{config.name}', tensor '{spec.name}': the model expects {len(sizes)} dimensions (shape "
         f"{shape_text(sizes)}) but the model configuration specifies {len(configured)} dimensions (shape "
-        f"{shape_text(configured)}{note}). Write {dims_to_write(sizes, batching)}."
+        f"{shape_text(configured)}{note}). Write {_advice(config, spec, sizes)}."
     )
+
+
+def _advice(config: ModelConfig, spec: TensorSpec, sizes: Sequence[int]) -> str:
+    batching = config.max_batch_size > 0
+    dims = dims_to_write(sizes, batching)
+    if spec.reshape is not None:
+        inner = ", ".join(str(size) for size in (sizes[1:] if batching else sizes))
+        return f"reshape {{ shape: [ {inner} ] }}, or leave reshape out and write {dims}"
+    forgotten = not batching and sizes[:1] == (-1,) and spec.dims == tuple(sizes[1:])
+    return f"{dims}, or max_batch_size: 1 or more if the first dimension is the batch" if forgotten else dims
 
 
 def dims_to_write(sizes: Sequence[int], batching: bool) -> str:

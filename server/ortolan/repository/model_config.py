@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
+from ortolan.repository.sequence_config import SequenceBatching
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,19 @@ class WarmupSample:
     inputs: tuple[WarmupInput, ...]
 
 
+NEWEST_VERSION = -1
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleStep:
+    """One model of an ensemble, and how its tensors are called there: name in the model → name in the ensemble."""
+
+    model_name: str
+    model_version: int = NEWEST_VERSION
+    input_map: Mapping[str, str] = field(default_factory=dict)
+    output_map: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The configuration of one model."""
@@ -145,12 +159,17 @@ class ModelConfig:
     version_policy: VersionPolicy = LatestVersions()
     instance_groups: tuple[InstanceGroup, ...] = ()
     dynamic_batching: DynamicBatching | None = None
+    sequence_batching: SequenceBatching | None = None
     default_model_filename: str = ""
     metric_tags: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     optimization: Optimization = Optimization()
     warmup: tuple[WarmupSample, ...] = ()
     op_library_filenames: tuple[str, ...] = ()
+    ensemble_steps: tuple[EnsembleStep, ...] = ()
+    """The models that an ensemble asks; none for a model with a graph of its own."""
+    response_cache: bool = False
+    """Whether answers may be kept, and given again to the same request."""
     completed: bool = False
     """Whether inputs, outputs or the batch size came from the graph instead of a file."""
     warnings: tuple[str, ...] = ()
@@ -159,6 +178,11 @@ class ModelConfig:
     """The serialised ``ModelConfig`` message as the file has it, so that fields we only pass on are shown back."""
 
     @property
+    def is_ensemble(self) -> bool:
+        return bool(self.ensemble_steps)
+
+    @property
     def signature(self) -> ModelSignature:
         splits = self.parameters.get("oversize_requests") == "split"
-        return ModelSignature(self.name, self.max_batch_size, self.inputs, self.outputs, splits)
+        sequences = self.sequence_batching is not None
+        return ModelSignature(self.name, self.max_batch_size, self.inputs, self.outputs, splits, sequences)

@@ -4,12 +4,30 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ortolan.errors import InvalidArgument
-from ortolan.repository.file_names import stays_inside
+from ortolan.repository.file_names import is_golden_directory, stays_inside
 
-Fingerprint = tuple[tuple[str, int, int], ...]
-"""(path relative to the model's directory, size in bytes, modification time in nanoseconds) of each file, sorted."""
+
+class FileFact(NamedTuple):
+    """What the file system says of one file without its being read.
+
+    A size and a modification time can be kept through a change, by a tool or within one tick of the clock; the time of
+    the last change to the inode and the inode's number cannot both be. They change without the content, too: who must
+    know whether that is another compares hashes (``file_contents``).
+    """
+
+    path: str
+    """Relative to the model's directory, with slashes."""
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int = 0
+    inode: int = 0
+
+
+Fingerprint = tuple[FileFact, ...]
+"""The facts of each file, sorted by path."""
 
 DEFAULT_MODEL_FILENAME = "model.onnx"
 _LARGEST_VERSION = 2**63 - 1
@@ -43,6 +61,14 @@ class ModelEntry:
     fingerprint: Fingerprint = ()
     ignored: tuple[str, ...] = ()
     problem: str = ""
+    own_name: str = ""
+    """The name that its configuration file knows it by, where that is not ``name``."""
+
+    @property
+    def files_root(self) -> Path:
+        """What the paths in ``fingerprint`` are relative to."""
+        bare = self.versions[0].model_file if self.versions else None
+        return bare if bare is not None and bare.suffix == ".onnx" and bare.is_dir() else self.directory
 
 
 def read_model_directory(directory: Path, name: str, repository: Path, config_name: str = "") -> ModelEntry:
@@ -152,7 +178,7 @@ def _versions(entries: list[Path], model_name: str) -> tuple[tuple[VersionEntry,
 
 def _looks_like_version(directory: Path) -> bool:
     """Whether someone may have meant this directory as a version: a digit in its name, a model in it, or nothing."""
-    if directory.name in _COMPANIONS:
+    if directory.name in _COMPANIONS or is_golden_directory(directory.name):
         return False
     if any(character.isdigit() for character in directory.name):
         return True
@@ -168,7 +194,10 @@ def _why_ignored(name: str) -> str:
 
 
 def _no_version(ignored: tuple[str, ...]) -> str:
-    expected = f"no version found: expected a directory with a positive number, such as 1/{DEFAULT_MODEL_FILENAME}"
+    expected = (
+        f"no version found: expected a directory with a positive number, such as 1/{DEFAULT_MODEL_FILENAME} (an "
+        "ensemble's is empty)"
+    )
     return f"{expected}; ignored are {', '.join(ignored)}" if ignored else expected
 
 
@@ -199,7 +228,7 @@ def _missing(version: VersionEntry, filename: str, directory: Path) -> InvalidAr
     )
 
 
-def _facts_below(root: Path, directory: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, int]]:
+def _facts_below(root: Path, directory: Path, above: tuple[tuple[int, int], ...]) -> Iterator[FileFact]:
     try:
         status = directory.stat()
         entries = list(visible_entries(directory))
@@ -216,12 +245,14 @@ def _facts_below(root: Path, directory: Path, above: tuple[tuple[int, int], ...]
             yield from _facts_below(root, path, (*above, identity))
 
 
-def _fact(path: Path, root: Path) -> tuple[str, int, int] | None:
-    """Name, size and time of a file; None for what is no regular file, or not there any more."""
+def _fact(path: Path, root: Path) -> FileFact | None:
+    """The facts of a file; None for what is no regular file, or not there any more."""
     try:
         status = path.stat()
     except OSError:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    return (path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
+    return FileFact(
+        path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    )

@@ -1,7 +1,7 @@
-"""Model directories built out of files that a client sent: private, temporary, and gone when their load is over.
+"""Private directories of the server: for model files that clients sent, and for its own copies of models.
 
-Each process has one directory for them in the system's temporary one, and holds a lock on it while it lives, so that a
-later process knows the left-overs of a killed one. ``TMPDIR`` says where the temporary directory is.
+Each process has one directory for them, in the system's temporary one if not told otherwise, and holds a lock on it
+while it lives, so that a later process knows the left-overs of a killed one.
 """
 
 import contextlib
@@ -36,8 +36,18 @@ class OverrideDirectories:
             return _filled(self._new(), files)
         except OSError as error:
             raise Internal(
-                f"the files that came with the load cannot be written: {error.strerror}. The server's environment "
-                "variable TMPDIR says where they go."
+                f"the files that came with the load cannot be written: {error.strerror}. "
+                "--model-copy-directory says where they go."
+            ) from error
+
+    def new(self) -> Path:
+        """A new directory that is empty. Raises Internal when it cannot be made, Unavailable while the server stops."""
+        try:
+            return self._new()
+        except OSError as error:
+            raise Internal(
+                f"the server cannot make a directory for its own copy of the model: {error.strerror}. "
+                "--model-copy-directory says where those go."
             ) from error
 
     def _new(self) -> Path:
