@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types contracts check unit perf-analyzer fuzz protos bench overload batching-delay simulation constraints clean
+.PHONY: help serve test lint types contracts check unit perf-analyzer fuzz protos bench overload reload soak-control batching-delay simulation constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ bench: $(VENV)/.test ## Measure start-up, memory and latency (benchmarks/README.
 
 overload: $(VENV)/.test ## A minute of ten times the load that a model can take
 	$(BIN)/python benchmarks/overload.py
+
+reload: $(VENV)/.test ## 200 requests a second through 20 reloads; what loading costs the others; memory after 200 loads
+	$(BIN)/python benchmarks/reload_under_load.py
+
+soak-control: $(VENV)/.test ## A minute of clients that load, unload and ask the same models at random
+	$(BIN)/python benchmarks/soak_control.py
 
 batching-delay: $(VENV)/.test ## What batching costs a lone client, and how exactly a queue delay is kept
 	$(BIN)/python benchmarks/batching_delay.py

@@ -1,3 +1,4 @@
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,9 +36,9 @@ def repository(tmp_path: Path) -> Path:
     [
         (["serve"], "say what to serve: ortolan serve PATH"),
         (["models"], "say what to serve: ortolan models PATH"),
-        (["serve", "s3://bucket/models"], "'s3://bucket/models' is not a path: cloud storage is not supported yet"),
-        (["models", "--model-repository=gs://b"], "'gs://b' is not a path"),
-        (["serve", "s3://http://host:9000/b"], "cloud storage is not supported yet"),
+        (["config"], "say what to serve: ortolan config PATH"),
+        (["serve", "s3://bucket/../models"], "its path has a part that is empty, '.' or '..'"),
+        (["models", "--model-repository=gs://"], "gs://"),
         (["serve", NOWHERE], f"the model repository '{NOWHERE}' does not exist"),
         (["models", NOWHERE], f"the model repository '{NOWHERE}' does not exist"),
         (["serve", NOWHERE, "--http-prot=1"], "unknown flag --http-prot; did you mean --http-port?"),
@@ -85,7 +86,7 @@ def test_what_is_no_command_shows_the_usage(arguments: list[str], capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["serve", "models", "version"]),
+        (["--help"], ["serve", "models", "config", "version"]),
         (["serve", "--help"], ["--http-port PORT", "ORTOLAN_HTTP_PORT", "default: 8000", "--model-store"]),
     ],
 )
@@ -217,3 +218,39 @@ def test_the_package_runs_as_a_module() -> None:
     done = finished("version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"ortolan {__version__}\n")
+
+
+def test_config_prints_a_configuration_that_may_stand_in_the_models_directory(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", str(repository / "double")]) == 0
+    text = capsys.readouterr().out
+    assert 'name: "double"' in text
+    assert "max_batch_size: 4" in text
+    assert 'name: "x"' in text
+    (repository / "double" / "config.pbtxt").write_text(text)
+    assert main(["config", str(repository / "double")]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_config_prints_json_as_the_server_shows_it(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", str(repository / "double"), "--format", "json", "--default-max-batch-size=16"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["name"], shown["max_batch_size"]) == ("double", 16)
+    assert shown["input"][0]["data_type"] == "TYPE_FP32"
+
+
+def test_config_says_why_a_model_cannot_be_served(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / "double" / "config.pbtxt").write_text("max_batch_sise: 8")
+    assert main(["config", str(repository / "double")]) == 1
+    printed = capsys.readouterr()
+    assert "ortolan: model 'double' cannot be served: " in printed.err
+    assert "max_batch_sise" in printed.err
+    assert printed.out == ""
+
+
+def test_config_takes_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        onnx_models.save_version(tmp_path, name, onnx_models.doubler())
+    assert main(["config", str(tmp_path)]) == 2
+    assert "takes the directory of one model; the models found are: a, b" in capsys.readouterr().err

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
@@ -8,11 +6,15 @@ from ortolan.settings import Settings, flag_of, likely_misspelt, read_settings
 
 # field, text, value: every setting as it is written in a flag or in the environment
 TEXTS = [
-    ("model_repository", "/a, /b,", (Path("/a"), Path("/b"))),
+    ("model_repository", "/a, /b,", ("/a", "/b")),
+    ("download_directory", "/var/models", "/var/models"),
+    ("download_concurrency", "16", 16),
     ("model_name", " digits ", "digits"),
     ("model_control_mode", "poll", "poll"),
     ("load_model", "", ()),
     ("repository_poll_secs", "0.5", 0.5),
+    ("repository_quiet_secs", "2", 2.0),
+    ("model_namespacing", "true", True),
     ("disable_auto_complete_config", "true", True),
     ("model_config_name", "small", "small"),
     ("default_max_batch_size", "0", 0),
@@ -28,6 +30,10 @@ TEXTS = [
     ("max_queue_bytes", "1000000", 1_000_000),
     ("max_execution_secs", "2.5", 2.5),
     ("calibration_cache", "none", "none"),
+    ("model_copy_directory", "/mnt/copies", "/mnt/copies"),
+    ("external_data_hard_links", "refuse", "refuse"),
+    ("model_manifest", "require", "require"),
+    ("golden_requests", "off", "off"),
     ("server_timing", "on", True),
     ("id", "server 7", "server 7"),
     ("allow_http", "no", False),
@@ -65,6 +71,8 @@ TEXTS = [
     ("log_file", "/var/log/o.log", "/var/log/o.log"),
     ("log_format", "json", "json"),
     ("trace_config", "level=TIMESTAMPS; triton,file=/t", ("level=TIMESTAMPS", "triton,file=/t")),
+    ("cache_config", "local,size=1000000", ("local,size=1000000",)),
+    ("response_cache_byte_size", "1000000", 1_000_000),
 ]
 
 
@@ -113,7 +121,13 @@ def test_an_empty_path_is_no_path_and_not_the_current_directory(given: object) -
 
 
 def test_a_path_may_have_commas_in_a_flag() -> None:
-    assert read_settings({"model_repository": ["/a,b"]}, {}).model_repository == (Path("/a,b"),)
+    assert read_settings({"model_repository": ["/a,b"]}, {}).model_repository == ("/a,b",)
+
+
+@pytest.mark.parametrize("address", ["s3://https://host:9000/b/p", "https://host/a.onnx#sha256=00", "a//b"])
+def test_an_address_keeps_every_slash(address: str) -> None:
+    assert read_settings({"model_repository": [address]}, {}).model_repository == (address,)
+    assert read_settings({}, {"ORTOLAN_MODEL_REPOSITORY": address}).model_repository == (address,)
 
 
 def test_variables_of_others_are_left_alone() -> None:

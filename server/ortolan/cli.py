@@ -5,10 +5,8 @@ import asyncio
 import difflib
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Coroutine, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ortolan import __version__
@@ -24,10 +22,7 @@ _NO_RUNTIME = (
 )
 
 # What the command line holds beside settings.
-_NO_SETTINGS = ("run", "command", "paths", "explain")
-
-# Two letters at least: one is a drive of Windows.
-_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/(.*)", re.DOTALL)
+_NO_SETTINGS = ("run", "command", "paths", "explain", "format")
 
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
@@ -36,11 +31,11 @@ _WITHOUT_EFFECT = (
     "--backend-directory --repoagent-directory --cache-directory --pinned-memory-pool-byte-size "
     "--cuda-memory-pool-byte-size --buffer-manager-thread-count --min-supported-compute-capability "
     "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai "
-    "--model-namespacing --model-load-retry-count --model-load-gpu-limit --host-policy "
+    "--model-load-retry-count --model-load-gpu-limit --host-policy "
     "--http-thread-count --reuse-http-port "
     "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-grpc-port "
     "--metrics-config --metrics-interval-ms --allow-gpu-metrics --allow-cpu-metrics "
-    "--cache-config --response-cache-byte-size --rate-limit --rate-limit-resource".split()
+    "--rate-limit --rate-limit-resource".split()
 )
 
 # Those that guard access or encrypt: whoever sets one relies on it, so a server without it must not start.
@@ -87,6 +82,10 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     known += _add_settings(models)
     models.add_argument("--explain", action="store_true", help="say how each model is batched, and why")
     models.set_defaults(run=_models, command="models")
+    config = commands.add_parser("config", help="print a model's complete configuration", allow_abbrev=False)
+    known += _add_settings(config)
+    config.add_argument("--format", choices=("pbtxt", "json"), default="pbtxt", help="how to print it; default: pbtxt")
+    config.set_defaults(run=_config, command="config")
     version = commands.add_parser("version", help="print the versions of Ortolan and ONNX Runtime")
     version.set_defaults(run=_version)
     return parser, known
@@ -193,19 +192,7 @@ def _settings(parsed: argparse.Namespace) -> "Settings":
         raise StartupError(
             f"say what to serve: ortolan {parsed.command} PATH, where PATH is a model repository or a .onnx file"
         )
-    for path in settings.model_repository:
-        _refuse_remote(path)
     return settings
-
-
-def _refuse_remote(path: Path) -> None:
-    """Raises StartupError for an address such as s3://bucket/models, of which a path has one slash less."""
-    found = _REMOTE.match(path.as_posix())
-    if found and not path.exists():
-        raise StartupError(
-            f"'{found[1]}//{found[2]}' is not a path: cloud storage is not supported yet; copy the models to a local "
-            "directory, or mount the storage, and name that"
-        )
 
 
 def _require_runtime() -> None:
@@ -222,7 +209,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     from ortolan.summary import summary
 
     apply_log_settings = logs.set_up(settings.log_settings)
-    manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), held_requests(os.environ))
+    manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), held_requests(os.environ), os.environ)
     server = Server(settings, manager, lambda started: print(summary(started), flush=True), apply_log_settings)
     return _run(server.run())
 
@@ -237,11 +224,36 @@ def _models(parsed: argparse.Namespace) -> int:
     logs.set_up(settings.log_settings)
 
     async def show() -> int:
-        manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS))
+        manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), environment=os.environ)
         await manager.load_all()
         print(models_table(manager))
         if parsed.explain:
             print(explanation(manager))
+        await manager.stop()
+        return 1 if manager.failures() else 0
+
+    return _run(show())
+
+
+def _config(parsed: argparse.Namespace) -> int:
+    settings = _settings(parsed)
+    _require_runtime()
+    from ortolan import logs
+    from ortolan.server import model_manager
+    from ortolan.summary import effective_config
+
+    logs.set_up(settings.log_settings)
+
+    async def show() -> int:
+        manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), environment=os.environ)
+        await manager.load_all()
+        if len(manager.names()) != 1:
+            found = ", ".join(manager.names()) or "none"
+            raise StartupError(f"ortolan config takes the directory of one model; the models found are: {found}")
+        for name, reasons in manager.failures().items():
+            print(f"ortolan: model '{name}' cannot be served: {'; '.join(reasons)}", file=sys.stderr)
+        if not manager.failures():
+            print(effective_config(manager, parsed.format))
         await manager.stop()
         return 1 if manager.failures() else 0
 

@@ -7,23 +7,26 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import uvicorn
 
+from ortolan.core.cache_config import parse_cache_config
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.load_threads import LOAD_THREADS
 from ortolan.core.log_settings import LogControl, LogSettings
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import ModelManager
+from ortolan.core.private_model import CopyRules
+from ortolan.core.repository_watch import RepositoryWatch
+from ortolan.core.response_cache import ResponseCache
 from ortolan.core.shared_memory import SharedMemoryRegions
 from ortolan.core.shared_tensors import SharedTensors
 from ortolan.core.trace_config import parse_trace_config
 from ortolan.core.tracing import Tracing
-from ortolan.errors import StartupError
 from ortolan.execution import session
 from ortolan.execution.calibration_cache import CalibrationCache
 from ortolan.execution.device_share import DeviceShares
@@ -34,6 +37,9 @@ from ortolan.frontends.grpc.server import GrpcServer
 from ortolan.frontends.listening import listening_socket
 from ortolan.frontends.metrics import metrics_app
 from ortolan.frontends.rest.app import RestApp
+from ortolan.repository.file_contents import FileContents
+from ortolan.repository.override_directory import OverrideDirectories
+from ortolan.repository.sources.mirrors import Mirrors
 from ortolan.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -178,7 +184,7 @@ class Server:
     async def _load_models(self) -> bool:
         """Load what is to be served at the start. False when something failed and the operator wants an exit then."""
         names = self._startup_names()
-        await self.manager.load_all(names)
+        await self.manager.load_all(names, wait_for_roots=self.settings.model_control_mode == "poll")
         failures = self.manager.failures()
         if failures and self.settings.exit_on_error:
             _log.error("exiting because a model failed to load; --exit-on-error=false serves the others all the same")
@@ -202,23 +208,34 @@ class Server:
         self._announce(self)
         background = [asyncio.create_task(self.manager.watch())]
         if self.settings.model_control_mode == "poll":
-            background.append(asyncio.create_task(self._poll()))
+            background += [asyncio.create_task(self._poll()), asyncio.create_task(self._fetch())]
         await self._stopping.wait()
         await self._drain_delay()
         for task in background:
             task.cancel()
 
     async def _poll(self) -> None:
+        s = self.settings
+        await RepositoryWatch(self.manager.roots, s.repository_poll_secs, s.repository_quiet_secs).run(self._follow)
+
+    async def _fetch(self) -> None:
+        """Look from time to time at repositories that are elsewhere; what comes of it ``_poll`` finds on the disk."""
         while True:
             await asyncio.sleep(self.settings.repository_poll_secs)
             try:
-                await self.manager.poll()
-            except StartupError as error:
-                # The repository may come back; until then what is loaded goes on.
-                _log.error("cannot look at the model repository: %s", error)
-            # Whatever it was, a server that follows its repository does not stop doing so in silence.
+                await self.manager.fetch()
+            # Each problem that can be foreseen is logged; whatever else it was is no reason to stop looking.
             except Exception:
-                _log.exception("following the model repository failed in an unforeseen way; trying again later")
+                _log.exception("fetching models failed in an unforeseen way; trying again later")
+
+    async def _follow(self) -> bool:
+        """Follow the repository; whether to look again soon."""
+        try:
+            return await self.manager.follow()
+        # Whatever it was, a server that follows its repository does not stop doing so in silence.
+        except Exception:
+            _log.exception("following the model repository failed in an unforeseen way; trying again later")
+            return False
 
     async def _drain_delay(self) -> None:
         """Answer on, not ready, until balancers have had time to notice; a second signal ends it."""
@@ -279,11 +296,16 @@ def _end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-def model_manager(settings: Settings, visible_gpus: str | None, held_requests: int = 0) -> ModelManager:
+def model_manager(
+    settings: Settings, visible_gpus: str | None, held_requests: int = 0, environment: Mapping[str, str] | None = None
+) -> ModelManager:
     """The manager of the models that ``settings`` name.
 
-    ``visible_gpus`` is CUDA_VISIBLE_DEVICES; ``held_requests`` is Triton's hook for tests of schedulers.
+    ``visible_gpus`` is CUDA_VISIBLE_DEVICES; ``held_requests`` is Triton's hook for tests of schedulers;
+    ``environment`` has the credentials for repositories that are elsewhere. Raises StartupError for a wrong address.
     """
+    mirrors = Mirrors(settings.model_repository, environment or {}, settings.downloads, settings.download_concurrency)
+    cache_bytes = parse_cache_config(settings.cache_config, settings.response_cache_byte_size)
     providers = session.available_providers()
     inventory = take_inventory(providers, visible_gpus, settings.device)
     if inventory.usable_gpus:
@@ -298,12 +320,22 @@ def model_manager(settings: Settings, visible_gpus: str | None, held_requests: i
         shares=DeviceShares(inventory.cores),
         cache=CalibrationCache(settings.calibration_directory),
         max_execution_s=settings.max_execution_secs,
+        copies=CopyRules(
+            OverrideDirectories(settings.model_copies), allow_hard_links=settings.external_data_hard_links == "allow"
+        ),
+        manifest=settings.model_manifest,
+        golden=settings.golden_requests,
     )
     return ModelManager(
-        settings.model_repository,
+        mirrors.roots,
         options,
         QueueLimits(settings.max_queue_size, settings.max_queue_bytes, held_requests),
         settings.model_load_thread_count,
         settings.model_name,
         settings.model_config_name,
+        namespacing=settings.model_namespacing,
+        contents=None if settings.model_control_mode == "none" else FileContents(),
+        quiet_s=settings.repository_quiet_secs,
+        cache=ResponseCache(cache_bytes) if cache_bytes else None,
+        mirrors=mirrors,
     )

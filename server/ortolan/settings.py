@@ -29,8 +29,18 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model_repository: tuple[Path, ...] = Field(
-        (), description="A model repository, one model's directory, or a .onnx file. May be given several times."
+    model_repository: tuple[str, ...] = Field(
+        (),
+        description="A model repository, one model's directory, or a .onnx file: a path, or an address that begins "
+        "with s3, gs, az, as, hf, oci or https, and ://. May be given several times.",
+    )
+    download_directory: str = Field(
+        "auto",
+        description="The directory that keeps copies of repositories that are elsewhere; auto: in the user's cache, or "
+        "where TRITON_AWS_MOUNT_DIRECTORY and the like say.",
+    )
+    download_concurrency: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="Files that are fetched at once from a repository that is elsewhere."
     )
     model_name: str = Field(
         "", description="The name to serve a single model under, instead of its file's or directory's."
@@ -43,7 +53,14 @@ class Settings(BaseModel):
         (), description="A model to load at start in explicit mode; * for all. May be given several times."
     )
     repository_poll_secs: Annotated[float, Field(gt=0, le=86_400)] = Field(
-        15.0, description="How often poll mode looks at the repository."
+        15.0, description="How often poll mode looks at the repository where no file events tell it to."
+    )
+    repository_quiet_secs: Annotated[float, Field(ge=0, le=3600)] = Field(
+        0.5, description="How long a model's files must not have changed before poll mode loads it."
+    )
+    model_namespacing: bool = Field(
+        False,
+        description="Serve models that several repositories have as REPOSITORY::MODEL; without it they are not served.",
     )
     disable_auto_complete_config: bool = Field(False, description="Refuse models whose config.pbtxt is not complete.")
     model_config_name: str = Field("", description="Use configs/NAME.pbtxt of each model that has it.")
@@ -82,6 +99,20 @@ class Settings(BaseModel):
     calibration_cache: str = Field(
         "auto",
         description="The directory that keeps what was measured of models; auto: in the user's cache; none: nowhere.",
+    )
+    model_copy_directory: str = Field(
+        "",
+        description="Where the server keeps its own copies of models while they are loaded; the system's temporary "
+        "directory if not given. On the repository's file system they may share its blocks.",
+    )
+    external_data_hard_links: Literal["allow", "refuse"] = Field(
+        "allow", description="Whether files with external data may have further names, which may be anywhere."
+    )
+    model_manifest: Literal["check", "require", "off"] = Field(
+        "check", description="Whether models' files are compared with SHA256SUMS beside them; require: it must be."
+    )
+    golden_requests: Literal["check", "require", "off"] = Field(
+        "check", description="Whether models are tried with test_data_set_* beside them; require: these must be there."
     )
     server_timing: bool = Field(
         False,
@@ -165,13 +196,21 @@ class Settings(BaseModel):
         "May be given several times.",
     )
 
+    cache_config: tuple[str, ...] = Field(
+        (),
+        description="local,size=BYTES: keep the answers of models that have response_cache enabled, in so much memory.",
+    )
+    response_cache_byte_size: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="The older name of --cache-config local,size=BYTES; 0: no cache."
+    )
+
     @field_validator("model_repository", "load_model", mode="before")
     @classmethod
     def _several(cls, value: object) -> object:
         """One text, as the environment has it, stands for a list parted by commas. Blank parts are none."""
         return _parts(value, ",")
 
-    @field_validator("http_restricted_api", "grpc_restricted_protocol", "trace_config", mode="before")
+    @field_validator("http_restricted_api", "grpc_restricted_protocol", "trace_config", "cache_config", mode="before")
     @classmethod
     def _several_with_commas(cls, value: object) -> object:
         """As above, but parted by semicolons, because each part may have commas of its own."""
@@ -200,6 +239,14 @@ class Settings(BaseModel):
             return Path(self.calibration_cache)
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         return Path(base) / "ortolan" / "calibration"
+
+    @property
+    def downloads(self) -> Path | None:
+        return None if self.download_directory == "auto" else Path(self.download_directory)
+
+    @property
+    def model_copies(self) -> Path | None:
+        return Path(self.model_copy_directory) if self.model_copy_directory else None
 
     @property
     def metrics_host(self) -> str:

@@ -5,9 +5,10 @@ from urllib.parse import quote
 
 from ortolan import __version__
 from ortolan.core.model_manager import ModelManager
-from ortolan.core.model_version import ModelVersion
+from ortolan.core.served_version import ServedVersion
 from ortolan.execution.session import RUNTIME_VERSION
 from ortolan.inference.example_request import example_request, value_count
+from ortolan.repository import config_rendering
 from ortolan.server import Server
 
 _EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
@@ -40,10 +41,21 @@ def _nothing(manager: ModelManager) -> str:
     return "  no models: the model repository is empty"
 
 
+def effective_config(manager: ModelManager, form: str) -> str:
+    """The configuration of the newest version that is served, nothing left open, as ``pbtxt`` or ``json``."""
+    *_, version = manager.serving()
+    if form == "json":
+        return json.dumps(config_rendering.to_json(version.config), indent=2, ensure_ascii=False)
+    return config_rendering.to_text(version.config).rstrip()
+
+
 def explanation(manager: ModelManager) -> str:
     """For each version how its requests are batched and why, with the measured cost curve."""
     lines: list[str] = []
     for version in manager.serving():
+        if version.loaded is None:
+            lines += ["", f"{version.name} version {version.number}: {_steps(version)}"]
+            continue
         plan, profile = version.loaded.plan, version.loaded.profile
         lines += ["", f"{version.name} version {version.number}: {plan.batching.reason}"]
         lines.append(f"  answers in a batch compared with single ones: {profile.invariance}")
@@ -65,7 +77,9 @@ def _largest_batch(rows: int) -> str:
     return "requests run one by one: larger batches gain nothing" if rows == 1 else f"batches get up to {rows} rows"
 
 
-def _row(version: ModelVersion) -> tuple[str, str, str]:
+def _row(version: ServedVersion) -> tuple[str, str, str]:
+    if version.loaded is None:
+        return version.name, f"version {version.number}", _steps(version)
     devices = version.loaded.devices
     place = ", ".join(f"{devices.count(device)} on {device}" for device in dict.fromkeys(devices))
     threads = version.loaded.intra_op_threads
@@ -78,6 +92,10 @@ def _row(version: ModelVersion) -> tuple[str, str, str]:
     instances = "instance" if len(devices) == 1 else "instances"
     detail = f"{instances}: {place}, {threads} thread{'' if threads == 1 else 's'} each; {batches}"
     return version.name, f"version {version.number}", detail
+
+
+def _steps(version: ServedVersion) -> str:
+    return "ensemble of " + ", ".join(dict.fromkeys(step.model_name for step in version.config.ensemble_steps))
 
 
 def _addresses(server: Server) -> list[str]:

@@ -32,9 +32,9 @@ def test_the_server_names_itself_and_its_extensions_in_tritons_order(http: Http,
     told = http.get("/v2").json
     assert (told["name"], told["version"]) == ("ortolan", __version__)
     assert told["extensions"] == [name for name in EXTENSIONS if name in told["extensions"]]
-    assert {"statistics", "model_repository", "binary_tensor_data", "classification"} <= set(told["extensions"])
-    # Sequences are not there yet, and are not promised.
-    assert "sequence" not in told["extensions"]
+    assert {"statistics", "model_repository", "binary_tensor_data", "classification", "sequence"} <= set(
+        told["extensions"]
+    )
     message = grpc_.ask("ServerMetadata")
     assert {"name": message.name, "version": message.version, "extensions": [*message.extensions]} == told
 

@@ -83,6 +83,54 @@ async def test_a_load_that_only_waits_ends_with_its_client_and_one_that_has_begu
     assert not second.begun.is_set()
 
 
+async def test_a_load_that_keeps_what_it_does_before_its_place_goes_on_without_its_client_too() -> None:
+    loads, may_go_on, done = ClientLoads(1), asyncio.Event(), asyncio.Event()
+
+    async def load(turn: Turn) -> None:
+        turn.keep()
+        await may_go_on.wait()
+        async with turn.begun():
+            done.set()
+
+    client = asyncio.create_task(loads.run(7, load))
+    await asyncio.sleep(0)
+    client.cancel()
+    await asyncio.wait([client])
+    may_go_on.set()
+    await done.wait()
+
+
+async def test_at_the_end_of_the_server_a_load_that_keeps_what_it_does_is_told_while_it_waits() -> None:
+    loads = ClientLoads(1)
+
+    async def load(turn: Turn) -> None:
+        turn.keep()
+        await asyncio.Event().wait()
+
+    client = asyncio.create_task(loads.run(0, load))
+    await asyncio.sleep(0)
+    loads.close()
+    with pytest.raises(Unavailable, match="the server is stopping"):
+        await client
+
+
+async def test_an_unload_needs_no_place_and_goes_on_without_its_client() -> None:
+    loads, first, done = ClientLoads(1, most=0), Load(), asyncio.Event()
+
+    async def unload() -> None:
+        async with loads.order("m"):
+            done.set()
+
+    async with loads.order("m"):
+        client = asyncio.create_task(loads.run_beside(unload()))
+        await asyncio.sleep(0)
+        client.cancel()
+        await asyncio.wait([client])
+    await done.wait()
+    with pytest.raises(Unavailable, match="0 loads wait already"):
+        await loads.run(0, first)
+
+
 async def test_at_the_end_of_the_server_those_that_wait_are_told_at_once() -> None:
     loads, first = ClientLoads(1), Load()
     going = asyncio.create_task(loads.run(0, first))

@@ -79,6 +79,7 @@ async def test_a_server_says_who_it_is(tmp_path: Path) -> None:
         assert core.metadata.version == ortolan.__version__
         assert core.metadata.extensions == (
             "classification",
+            "sequence",
             "model_repository",
             "model_repository(unload_dependents)",
             "schedule_policy",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ortolan.core.request_terms import MAX_ID_CHARACTERS, check_id, limits_of, with_id
+from ortolan.core.request_terms import MAX_ID_CHARACTERS, check_id, limits_of, sequence_of, with_id
 from ortolan.errors import InvalidArgument
-from ortolan.execution.graph_request import NO_LIMITS, RequestLimits
+from ortolan.execution.graph_request import NO_LIMITS, RequestLimits, SequenceTerms
 from ortolan.inference.request import InferenceRequest, ParameterValue
 
 
@@ -73,3 +73,20 @@ def test_a_parameter_with_a_meaning_is_of_its_type(name: str, value: ParameterVa
     with pytest.raises(InvalidArgument, match=f"^request parameter '{name}' {said}") as refused:
         limits_of(asked(**{name: value}))
     assert len(refused.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("parameters", "terms"),
+    [
+        ({}, None),
+        ({"sequence_id": 0, "sequence_start": True}, None),
+        ({"sequence_id": "", "sequence_start": True}, None),
+        ({"sequence_id": 7}, SequenceTerms(7)),
+        ({"sequence_id": "seven", "sequence_start": True}, SequenceTerms("seven", start=True)),
+        ({"sequence_id": 7, "sequence_start": False, "sequence_end": True}, SequenceTerms(7, end=True)),
+    ],
+)
+def test_a_request_says_which_sequence_it_belongs_to(
+    parameters: dict[str, ParameterValue], terms: SequenceTerms | None
+) -> None:
+    assert sequence_of(parameters) == terms

@@ -1,7 +1,4 @@
-"""The hash of a model's file and what its operators give away, wherever in the file they stand."""
-
-import hashlib
-from pathlib import Path
+"""What a model's operators give away, wherever in its file they stand."""
 
 import numpy as np
 import onnx
@@ -9,8 +6,7 @@ import onnx_models
 import pytest
 from onnx import TensorProto, helper
 
-from ortolan.errors import InvalidArgument
-from ortolan.execution.model_facts import read_facts
+from ortolan.execution.model_facts import FactsReader, ModelFacts
 
 CHUNK = 1 << 20
 X_AND_Y = ([("x", TensorProto.FLOAT, ("batch", 4))], [("y", TensorProto.FLOAT, ("batch", 4))])
@@ -47,30 +43,40 @@ def with_node(operator: str, domain: str = "") -> onnx.ModelProto:
         (with_node("LoopFree"), False, False),
     ],
 )
-def test_operators_are_found(tmp_path: Path, proto: onnx.ModelProto, loops: bool, mixes_rows: bool) -> None:
-    path = onnx_models.save(proto, tmp_path / "model.onnx")
-    facts = read_facts(path)
+def test_operators_are_found(proto: onnx.ModelProto, loops: bool, mixes_rows: bool) -> None:
+    facts = facts_of(proto.SerializeToString())
     assert (facts.loops, facts.mixes_rows) == (loops, mixes_rows)
-    assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("start", [0, CHUNK - 23, CHUNK - 12, CHUNK - 1, CHUNK, 2 * CHUNK - 5, 2 * CHUNK])
-def test_a_node_is_found_wherever_it_stands(tmp_path: Path, start: int) -> None:
-    path = tmp_path / "model.onnx"
+def test_a_node_is_found_wherever_it_stands(start: int) -> None:
     node = b'"\x15DynamicQuantizeLinear'
-    path.write_bytes(bytes(start) + node + b"\x04Loop" + bytes(3 * CHUNK - start))
-    facts = read_facts(path)
+    facts = facts_of(bytes(start) + node + b"\x04Loop" + bytes(3 * CHUNK - start))
     assert (facts.loops, facts.mixes_rows) == (False, True)
-    assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_an_empty_file_has_facts_too(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    path.touch()
-    assert read_facts(path).sha256 == hashlib.sha256().hexdigest()
+@pytest.mark.parametrize("size", [1, 7, CHUNK])
+def test_a_node_is_found_in_chunks_of_any_size(size: int) -> None:
+    facts = facts_of(b"\0" * 100 + b'"\x15DynamicQuantizeLinear' + b"\0" * 100, size)
+    assert facts.mixes_rows
 
 
-def test_a_file_that_cannot_be_read_is_refused_without_its_path(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="the model's file cannot be read: No such file") as caught:
-        read_facts(tmp_path / "model.onnx")
-    assert str(tmp_path) not in str(caught.value)
+@pytest.mark.parametrize(
+    ("content", "names_files"),
+    [(b"", False), (b"locatio", False), (b"n" * CHUNK + b"locations", True), (b"x" * (CHUNK - 3) + b"location", True)],
+)
+def test_a_content_that_may_name_files_is_known_by_its_words(content: bytes, names_files: bool) -> None:
+    assert read_by(content).names_files is names_files
+
+
+def read_by(content: bytes, chunk: int = CHUNK) -> FactsReader:
+    reader = FactsReader()
+    for start in range(0, len(content), chunk):
+        reader.update(content[start : start + chunk])
+    return reader
+
+
+def facts_of(content: bytes, chunk: int = CHUNK) -> ModelFacts:
+    facts = read_by(content, chunk).facts("the hash")
+    assert facts.sha256 == "the hash"
+    return facts

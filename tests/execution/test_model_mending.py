@@ -22,7 +22,7 @@ TOO_NEW_IR = 14
 
 
 def opened(file: Path) -> tuple[Session, tuple[str, ...]]:
-    return open_session(file, "m", SessionSettings(), CPU)
+    return open_session(file, "m", SessionSettings(), CPU, file.parent)
 
 
 def saved(tmp_path: Path, proto: onnx.ModelProto) -> Path:

@@ -14,6 +14,10 @@ from ortolan.execution.runtime_errors import readable
             "Protobuf parsing failed.",
             "Protobuf parsing failed.",
         ),
+        (  # of a model that it was given in memory
+            "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Failed to load model because protobuf parsing failed.",
+            "Protobuf parsing failed.",
+        ),
         (  # a source file, a signature and a sentence
             "[ONNXRuntimeError] : 1 : FAIL : Load model from /srv/m.onnx failed:/onnxruntime_src/onnxruntime/core/"
             "graph/model.cc:256 onnxruntime::Model::Model(onnx::ModelProto&&, const onnxruntime::PathString&) "

@@ -98,3 +98,10 @@ def test_the_count_is_of_the_values_in_the_example(inputs: tuple[TensorSpec, ...
 @pytest.mark.parametrize(("dims", "small"), [((4096,), True), ((4097,), False), ((3, 224, 224), False), ((-1,), True)])
 def test_an_image_is_too_much_for_an_example(dims: tuple[int, ...], small: bool) -> None:
     assert is_small(signature_of(TensorSpec("x", FP32, dims))) is small
+
+
+def test_the_example_for_a_model_of_sequences_is_a_whole_one() -> None:
+    signature = ModelSignature("m", 4, (TensorSpec("x", FP32, (1,)),), (), sequences=True)
+    sequence = {"sequence_id": 1, "sequence_start": True, "sequence_end": True}
+    assert example_request(signature)["parameters"] == sequence
+    assert example_generate(signature) == {"x": 0.0, **sequence}

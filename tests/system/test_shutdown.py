@@ -209,7 +209,7 @@ def jam(server):
     os.kill(os.getpid(), signal.SIGTERM)
 
 ports = dict.fromkeys(("http_port", "grpc_port", "metrics_port"), 0)
-settings = Settings(model_repository=(Path(sys.argv[1]),), exit_timeout_secs=1, drain_delay_secs=0, **ports)
+settings = Settings(model_repository=(sys.argv[1],), exit_timeout_secs=1, drain_delay_secs=0, **ports)
 server = Server(settings, model_manager(settings, None), jam, lambda settings: None)
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     sys.exit(runner.run(server.run()))

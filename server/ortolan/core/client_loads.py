@@ -1,13 +1,15 @@
 """Loads that clients ask for: how many may wait, with how many bytes, and what becomes of them when their client goes.
 
-A load that has begun goes on without its client: who asks again finds the model loading, or loaded. One that only
-waits, for its model's lock or for one of the places, ends with its client.
+What clients ask of one model is done in the order in which they asked. A load that has begun goes on without its
+client: who asks again finds the model loading, or loaded. One that only waits, for those before it or for one of the
+places, ends with its client.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from ortolan.errors import Unavailable
 
@@ -23,6 +25,7 @@ class Turn:
 
     def __init__(self, line: "ClientLoads", size_bytes: int) -> None:
         self.waits = True
+        self.ends_with_client = True
         self._line = line
         self._bytes_held = size_bytes
 
@@ -30,8 +33,12 @@ class Turn:
     async def begun(self) -> AsyncIterator[None]:
         """Wait until there is a place; the block is the load, which its client's going does not end any more."""
         async with self._line.places:
-            self.waits = False
+            self.waits = self.ends_with_client = False
             yield
+
+    def keep(self) -> None:
+        """What is done before there is a place is not to be lost when the client goes."""
+        self.ends_with_client = False
 
     def let_go(self) -> None:
         """The bytes that came with the load are not in memory any more."""
@@ -52,6 +59,7 @@ class ClientLoads:
         self._most = most
         self._most_bytes = most_bytes
         self._tasks: dict[asyncio.Task[object], Turn] = {}
+        self._orders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
     async def run(self, size_bytes: int, load: Callable[[Turn], Coroutine[Any, Any, _T]]) -> _T:
@@ -63,17 +71,31 @@ class ClientLoads:
         turn = Turn(self, size_bytes)
         self.waiting_bytes += size_bytes
         # The task keeps nothing of what the caller has: when the client goes, only the load itself holds its bytes.
-        task = asyncio.get_running_loop().create_task(load(turn))
-        self._tasks[task] = turn
-        task.add_done_callback(self._end)
+        task = self._begin(load(turn), turn)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if turn.waits:
-                if task.cancelled() and self._closed:
-                    raise Unavailable(_STOPPING) from None
+            if turn.waits and task.cancelled() and self._closed:
+                raise Unavailable(_STOPPING) from None
+            if turn.ends_with_client:
                 task.cancel()
             raise
+
+    async def run_beside(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """What ``work`` returns or raises, which needs no place and does not end with its client: an unload."""
+        turn = Turn(self, 0)
+        turn.waits = turn.ends_with_client = False
+        return await asyncio.shield(self._begin(work, turn))
+
+    def order(self, name: str) -> asyncio.Lock:
+        """Held for what clients ask of the model ``name``: the last one to ask decides."""
+        return self._orders.setdefault(name, asyncio.Lock())
+
+    def _begin(self, work: Coroutine[Any, Any, _T], turn: Turn) -> "asyncio.Task[_T]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = turn
+        task.add_done_callback(self._end)
+        return task
 
     def _refuse_more(self, size_bytes: int) -> None:
         if self._closed:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ortolan import __version__
-from ortolan.core.load_override import check_unload, load_override
+from ortolan.core.ensemble_version import BATCHED_BY_STEPS
+from ortolan.core.load_override import check_unload, is_forced, load_override
 from ortolan.core.log_settings import LogControl, LogSettings
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.model_records import IndexEntry
-from ortolan.core.model_version import ModelVersion
 from ortolan.core.request_terms import check_id
+from ortolan.core.served_version import ServedVersion
 from ortolan.core.shared_memory import SharedMemoryRegions
 from ortolan.core.shared_tensors import SharedTensors
 from ortolan.core.trace_settings import ALL_MODELS, TraceSettings
@@ -24,6 +25,7 @@ from ortolan.repository.model_config import ModelConfig
 # In Triton's order, as far as this server has them: clients look features up in this list.
 EXTENSIONS = (
     "classification",
+    "sequence",
     "model_repository",
     "model_repository(unload_dependents)",
     "schedule_policy",
@@ -167,10 +169,7 @@ class InferenceCore:
             platform=found.config.platform or found.config.backend,
             inputs=_tensors_metadata(signature.inputs, signature.batching),
             outputs=_tensors_metadata(signature.outputs, signature.batching),
-            properties={
-                "batching": found.loaded.plan.batching.reason,
-                "batch_invariance": found.loaded.profile.invariance,
-            },
+            properties=_properties(found),
         )
 
     def model_config(self, name: str, version: str) -> ModelConfig:
@@ -179,7 +178,7 @@ class InferenceCore:
     def model_config_json(self, name: str, version: str) -> dict[str, object]:
         return config_rendering.to_json(self.model_config(name, version))
 
-    def statistics(self, name: str, version: str) -> list[ModelVersion]:
+    def statistics(self, name: str, version: str) -> list[ServedVersion]:
         """The versions whose statistics are asked for; all of them for an empty name."""
         if not name:
             return list(self._manager.serving())
@@ -190,7 +189,7 @@ class InferenceCore:
             raise InvalidArgument(f"requested model version is not available for model '{name}'")
         raise InvalidArgument(f"requested model '{name}' is not available")
 
-    def serving(self) -> Sequence[ModelVersion]:
+    def serving(self) -> Sequence[ServedVersion]:
         return list(self._manager.serving())
 
     # -- settings ------------------------------------------------------------------------------------------------
@@ -222,13 +221,12 @@ class InferenceCore:
         """Load the model from the repository, or from what the ``parameters`` bring (see ``load_override``)."""
         self._require_control()
         _check_model_name(name)
-        await self._manager.load(name, load_override(parameters))
+        await self._manager.load(name, load_override(parameters), is_forced(parameters))
 
     async def unload(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
         self._require_control()
         _check_model_name(name)
-        check_unload(parameters)
-        await self._manager.unload(name)
+        await self._manager.unload(name, check_unload(parameters))
 
     def _require_control(self) -> None:
         if not self._control_by_api:
@@ -248,6 +246,12 @@ def _check_model_name(name: str) -> None:
         )
     if len(name.encode()) > _LONGEST_NAME_BYTES:
         raise InvalidArgument(f"the model's name must have at most {_LONGEST_NAME_BYTES} bytes")
+
+
+def _properties(version: ServedVersion) -> Mapping[str, str]:
+    if version.loaded is None:
+        return {"batching": BATCHED_BY_STEPS}
+    return {"batching": version.loaded.plan.batching.reason, "batch_invariance": version.loaded.profile.invariance}
 
 
 def _tensors_metadata(specs: Sequence[TensorSpec], batching: bool) -> tuple[TensorMetadata, ...]:

@@ -2,7 +2,8 @@
 
 The names and meanings are those of the model repository extension: ``config`` is the JSON text of a model
 configuration, which replaces the file's as a whole; ``file:<path>`` is one file of a model directory that replaces the
-repository's; ``unload_dependents`` asks to unload what only an ensemble needs.
+repository's; ``unload_dependents`` asks to unload what only an ensemble needs. ``force`` is ours: it has a model loaded
+anew that did not change.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Set
@@ -15,6 +16,7 @@ from ortolan.repository.model_config import ModelConfig, WarmupData
 
 CONFIG = "config"
 FILE_PREFIX = "file:"
+FORCE = "force"
 UNLOAD_DEPENDENTS = "unload_dependents"
 
 _LARGEST_CONFIG_CHARACTERS = 4 * 1024 * 1024
@@ -63,7 +65,7 @@ class LoadOverride:
 
 def load_override(parameters: Mapping[str, object]) -> LoadOverride | None:
     """What the ``parameters`` of a load ask for; None without any. Raises InvalidArgument naming the parameter."""
-    if not parameters:
+    if not parameters.keys() - {FORCE}:
         return None
     config = ""
     files: dict[str, bytes] = {}
@@ -73,8 +75,8 @@ def load_override(parameters: Mapping[str, object]) -> LoadOverride | None:
             config = _config(value)
         elif name.startswith(FILE_PREFIX):
             files[_path(name)] = _content(name, value)
-        else:
-            raise _unknown("load", name, f"'{CONFIG}' and '{FILE_PREFIX}<path>'")
+        elif name != FORCE:
+            raise _unknown("load", name, f"'{CONFIG}', '{FILE_PREFIX}<path>' and '{FORCE}'")
     if not config:
         raise InvalidArgument(
             f"load parameter '{CONFIG}' is required when files are given: send the model configuration as JSON text, "
@@ -82,6 +84,14 @@ def load_override(parameters: Mapping[str, object]) -> LoadOverride | None:
         )
     _refuse_files_as_directories(files)
     return LoadOverride(config, files)
+
+
+def is_forced(parameters: Mapping[str, object]) -> bool:
+    """Whether a load is to load anew what did not change. Raises InvalidArgument for what is no boolean."""
+    value = parameters.get(FORCE, False)
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"load parameter '{FORCE}' expects true or false, got {_kind(value)}")
+    return value
 
 
 def refuse_server_files(config: ModelConfig, own: ModelConfig | None) -> None:
@@ -140,13 +150,14 @@ def _data_files(config: ModelConfig) -> Iterator[tuple[str, str]]:
                 yield "model_warmup.inputs.input_data_file", given.file
 
 
-def check_unload(parameters: Mapping[str, object]) -> None:
-    """Raises InvalidArgument naming the parameter that an unload does not take. There are no dependents here yet."""
+def check_unload(parameters: Mapping[str, object]) -> bool:
+    """Whether an unload takes dependents with it. Raises InvalidArgument naming a parameter that it does not take."""
     for name, value in parameters.items():
         if name != UNLOAD_DEPENDENTS:
             raise _unknown("unload", name, f"'{UNLOAD_DEPENDENTS}'")
         if not isinstance(value, bool):
             raise InvalidArgument(f"unload parameter '{name}' expects true or false, got {_kind(value)}")
+    return bool(parameters.get(UNLOAD_DEPENDENTS, False))
 
 
 def _config(value: object) -> str:

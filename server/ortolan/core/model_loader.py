@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ortolan.core.golden_requests import check_golden_requests
 from ortolan.core.load_override import refuse_other_files, refuse_server_files
 from ortolan.core.model_version import LoadedModel, shapes_vary
+from ortolan.core.private_model import CopyRules, PrivateModel, take_privately
 from ortolan.errors import InvalidArgument
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.calibration import Profile, calibrate
@@ -21,9 +23,10 @@ from ortolan.execution.cost_curve import CurveBook
 from ortolan.execution.device_share import DeviceShare, DeviceShares
 from ortolan.execution.devices import DeviceInventory, Placement, places_of, require_device
 from ortolan.execution.inline_gate import InlineGate
-from ortolan.execution.model_facts import ModelFacts, read_facts
+from ortolan.execution.model_facts import ModelFacts
 from ortolan.execution.model_mending import open_session
 from ortolan.execution.scheduling_plan import SchedulingPlan
+from ortolan.execution.sequence_plan import DIRECT_REASON, SequencePlan, sequence_plan, with_own_inputs
 from ortolan.execution.session import RUNTIME_VERSION, Session
 from ortolan.execution.session_settings import SessionSettings, settings_of
 from ortolan.execution.waiting_line import LinePolicy
@@ -31,9 +34,12 @@ from ortolan.execution.warm_up import run_samples
 from ortolan.inference.datatypes import BYTES
 from ortolan.repository import config_completion, config_file, model_directory, version_policy
 from ortolan.repository.config_completion import CompletionDefaults
+from ortolan.repository.golden_files import GoldenRule, golden_parents
 from ortolan.repository.label_file import read_labels
+from ortolan.repository.manifest import ManifestRule, Manifests, read_manifests
 from ortolan.repository.model_config import InstanceKind, ModelConfig
 from ortolan.repository.model_directory import ModelEntry, VersionEntry
+from ortolan.repository.override_directory import OverrideDirectories
 
 # A hop to an instance's thread and back costs 75 us and more; below this a batch is about as cheap where it is.
 INLINE_NS = 80_000
@@ -54,6 +60,9 @@ class LoadingOptions:
     complete_configs: bool = True
     intra_op_threads: int = 1
     allow_fallback: bool = False
+    copies: CopyRules = field(default_factory=lambda: CopyRules(OverrideDirectories()))
+    manifest: ManifestRule = "check"
+    golden: GoldenRule = "check"
 
     @property
     def defaults(self) -> CompletionDefaults:
@@ -69,7 +78,7 @@ def read_config(entry: ModelEntry) -> ModelConfig:
         raise InvalidArgument(entry.problem)
     if entry.config_path is None:
         return config_completion.default_config(entry.name)
-    return config_file.read(entry.config_path, entry.name)
+    return replace(config_file.read(entry.config_path, entry.own_name or entry.name), name=entry.name)
 
 
 def read_override(entry: ModelEntry, text: str, with_files: bool) -> ModelConfig:
@@ -79,7 +88,7 @@ def read_override(entry: ModelEntry, text: str, with_files: bool) -> ModelConfig
     """
     if entry.problem:
         raise InvalidArgument(f"model '{entry.name}' cannot be loaded: {entry.problem}")
-    config = config_file.parse_json(text, entry.name)
+    config = replace(config_file.parse_json(text, entry.own_name or entry.name), name=entry.name)
     own: ModelConfig | None = None
     if not with_files:
         # One that cannot be read allows nothing; it may be why the client sends another.
@@ -96,9 +105,11 @@ def wanted_versions(entry: ModelEntry, config: ModelConfig) -> dict[int, Version
     numbers = version_policy.select(config.version_policy, available)
     if not numbers:
         have = f"versions {sorted(available)} are there" if available else "there is no version directory with a model"
+        newest = max(available, default=1)
+        advice = f"write version_policy {{ specific {{ versions: [ {newest} ] }} }}, or leave it out"
         raise InvalidArgument(
             f"at least one version must be available under the version policy of model '{entry.name}', but {have}. "
-            f"Put the model at {entry.name}/1/model.onnx."
+            + (f"In config.pbtxt {advice}." if available else f"Put the model at {entry.name}/1/model.onnx.")
         )
     return {number: available[number] for number in numbers}
 
@@ -117,13 +128,21 @@ def load_version(entry: ModelEntry, config: ModelConfig, version: VersionEntry, 
     placed = config_completion.complete_instance_groups(config, options.defaults)
     places = places_of(placed, settings, options.inventory, options.device)
     model = model_directory.model_file(version, config.default_model_filename or model_directory.DEFAULT_MODEL_FILENAME)
-    facts = read_facts(model)
-    session, mendings = open_session(model, config.name, settings, places[0])
-    completed = config_completion.complete(placed, session.signature, options.defaults)
-    instances = _instances(config, model, settings, places, session, options.shares)
-    for distinct in dict.fromkeys(session for _, session, _ in instances):
-        run_samples(completed, distinct, entry.directory)
-    profile = _profile(completed, session, facts, settings, options)
+    manifests = _manifests(entry, config, version, model, options)
+    with contextlib.ExitStack() as undo:
+        private = take_privately(entry, model, manifests, options.copies)
+        undo.callback(private.remove)
+        session, mendings = open_session(private.source, config.name, settings, places[0], private.folder)
+        completed = config_completion.complete(placed, session.signature, options.defaults)
+        labels = _labels(entry, completed, session.signature.labels)
+        instances = _instances(config, private, settings, places, session, options.shares)
+        served = with_own_inputs(completed)
+        _try_out(entry, served, version, model, instances, manifests, options)
+        profile = _profile(served, session, private.facts, settings, options)
+        plan = _plan(served, profile, private.facts, settings, options, places)
+        sequences = sequence_plan(completed, len(instances), entry.directory)
+        if private.maps_files:
+            undo.pop_all()
     notes = [f"{mending}, so that ONNX Runtime can load it" for mending in mendings]
     notes += [f"its parameter '{key}' is not known and has no effect" for key in unknown]
     notes += completed.warnings
@@ -133,14 +152,49 @@ def load_version(entry: ModelEntry, config: ModelConfig, version: VersionEntry, 
         number=version.number,
         config=completed,
         instances=instances,
-        plan=_plan(completed, profile, facts, settings, options, places),
+        plan=_with_sequences(plan, sequences),
         profile=profile,
         devices=tuple(place.device for place in places),
         intra_op_threads=settings.intra_op_threads,
         notes=tuple(notes),
         load_duration_ns=time.monotonic_ns() - start_ns,
-        labels=_labels(entry, completed, session.signature.labels),
+        labels=labels,
+        remove_files=private.remove,
     )
+
+
+def _manifests(
+    entry: ModelEntry, config: ModelConfig, version: VersionEntry, model: Path, options: LoadingOptions
+) -> Manifests:
+    """The manifests of the version, when what its configuration names is as they say; else raises InvalidArgument."""
+    directories = (model.parent, version.directory, entry.directory)
+    manifests = read_manifests(entry.name, directories, options.manifest)
+    files = [entry.config_path] if entry.config_path else []
+    files += [entry.directory / output.label_filename for output in config.outputs if output.label_filename]
+    samples = (given for sample in config.warmup for given in sample.inputs)
+    files += [entry.directory / "warmup" / given.file for given in samples if given.file]
+    libraries = (Path(name).absolute() for name in config.op_library_filenames)
+    files += [library for library in libraries if library.is_relative_to(entry.directory)]
+    for file in files:
+        manifests.check_file(file)
+    return manifests
+
+
+def _try_out(
+    entry: ModelEntry,
+    config: ModelConfig,
+    version: VersionEntry,
+    model: Path,
+    instances: Sequence[tuple[str, Session, DeviceShare]],
+    manifests: Manifests,
+    options: LoadingOptions,
+) -> None:
+    """Warm every session up and run the golden requests. Raises InvalidArgument naming the request that fails."""
+    sessions = list(dict.fromkeys(session for _, session, _ in instances))
+    for session in sessions:
+        run_samples(config, session, entry.directory)
+    parents = golden_parents(model, version.directory, entry.directory)
+    check_golden_requests(config.name, parents, sessions, config.parameters, options.golden, manifests.check)
 
 
 def _profile(
@@ -191,6 +245,13 @@ def _plan(
     )
 
 
+def _with_sequences(plan: SchedulingPlan, sequences: SequencePlan | None) -> SchedulingPlan:
+    if sequences is None or not sequences.direct:
+        return replace(plan, sequences=sequences)
+    batching = Batching(sequences.rule.rows, explicit=True, reason=DIRECT_REASON)
+    return replace(plan, sequences=sequences, batching=batching)
+
+
 def _labels(
     entry: ModelEntry, config: ModelConfig, classes: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
@@ -204,7 +265,7 @@ def _labels(
 
 def _instances(
     config: ModelConfig,
-    model: Path,
+    model: PrivateModel,
     settings: SessionSettings,
     places: Sequence[Placement],
     first: Session,
@@ -215,7 +276,7 @@ def _instances(
     for place in places:
         key = _sharing(place)
         if key not in sessions:
-            sessions[key] = open_session(model, config.name, settings, place)[0]
+            sessions[key] = open_session(model.source, config.name, settings, place, model.folder)[0]
     return tuple((place.instance_name, sessions[_sharing(place)], shares.of(place.device)) for place in places)
 
 

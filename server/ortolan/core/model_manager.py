@@ -1,34 +1,40 @@
 """Which models there are, by the repository and by what clients ask for; finds a version by name.
 
-Lives on the event loop; reading directories and loading models happen in threads. Each model has one lock, so that
-loads and unloads of the same model follow one another while those of others go on beside them.
+Lives on the event loop; reading directories and loading models happen in threads. Loads and unloads of the same model
+follow one another while those of others go on beside them.
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from ortolan.core import model_loader
 from ortolan.core.client_loads import ClientLoads, Turn
+from ortolan.core.ensemble_loader import EnsembleLoader
+from ortolan.core.ensembles import Ensembles
 from ortolan.core.load_override import LoadOverride
 from ortolan.core.load_threads import LoadThreads
 from ortolan.core.model_loader import LoadingOptions
-from ortolan.core.model_records import Candidate, IndexEntry, Model
-from ortolan.core.model_version import ModelVersion
+from ortolan.core.model_records import IndexEntry, Model
+from ortolan.core.model_settling import ModelSettling
+from ortolan.core.repository_following import RepositoryFollowing
+from ortolan.core.repository_view import RepositoryView
+from ortolan.core.response_cache import ResponseCache
 from ortolan.core.retirement import Retirement
+from ortolan.core.served_version import ServedVersion
 from ortolan.core.version_changes import VersionChanges
-from ortolan.errors import InvalidArgument, NotFound, OrtolanError, StartupError, Unavailable
+from ortolan.errors import InvalidArgument, NotFound, StartupError, Unavailable
 from ortolan.execution.request_queue import QueueLimits
 from ortolan.execution.watchdog import Watchdog
-from ortolan.repository import changes, directory
-from ortolan.repository.directory import RepositoryListing
-from ortolan.repository.model_directory import ModelEntry, read_model_directory
+from ortolan.repository import directory
+from ortolan.repository.directory import NAMESPACE_SEPARATOR, RepositoryListing
+from ortolan.repository.file_contents import FileContents
+from ortolan.repository.model_directory import ModelEntry
 from ortolan.repository.override_directory import OverrideDirectories
+from ortolan.repository.sources.mirrors import Mirrors
+from ortolan.repository.sources.problem import Problem
 
-_log = logging.getLogger(__name__)
+_UNFETCHED = "it could not be fetched from where its repository is; the server's log says why"
 
 
 class ModelManager:
@@ -43,32 +49,53 @@ class ModelManager:
         model_name: str = "",
         config_name: str = "",
         override_directories: OverrideDirectories | None = None,
+        namespacing: bool = False,
+        contents: FileContents | None = None,
+        quiet_s: float = 0.0,
+        cache: ResponseCache | None = None,
+        mirrors: Mirrors | None = None,
     ) -> None:
-        self._walk: Callable[[], RepositoryListing] = lambda: directory.walk(roots, model_name, config_name)
+        """``contents`` tells files that changed from those that were only touched, at the price of reading them;
+        ``quiet_s`` is how long a model's files must have stayed as they are before ``poll`` loads it. Without ``cache``
+        no model keeps its answers. ``mirrors`` are those of the roots that hold what is elsewhere.
+        """
+        self._view = RepositoryView(lambda: directory.survey(roots, model_name, config_name, namespacing), namespacing)
+        self.roots = tuple(roots)
+        self._mirrors = mirrors
+        self._fetch_threads = LoadThreads(load_threads)  # A store that does not answer holds up no load.
         self._load_threads = LoadThreads(load_threads)
-        self._override_directories = override_directories or OverrideDirectories()
+        self._override_directories = override_directories or options.copies.directories
         self._models: dict[str, Model] = {}
-        self._listing = RepositoryListing({}, ())
         # Others look in between; what they see must not hide a change from the next poll.
-        self._followed = self._listing
+        self._following = RepositoryFollowing(self._follow_up, quiet_s)
         self._retirement = Retirement()
-        self._changes = VersionChanges(options, limits, self._load_threads, self._retirement)
-        self._watchdog = Watchdog(lambda: (version.scheduler for version in (*self.serving(), *self._retirement)))
+        loader = EnsembleLoader(self._models, self._load_threads, cache)
+        changes = VersionChanges(options, limits, self._load_threads, self._retirement, loader, cache)
+        self._ensembles = Ensembles(self._models, loader, changes)
+        self._settling = ModelSettling(
+            self._models, self._view, self._ensembles, self._load_threads, self._override_directories, contents
+        )
+        self._watchdog = Watchdog(
+            lambda: (each for version in (*self.serving(), *self._retirement) for each in version.schedulers)
+        )
         self._client_loads = ClientLoads(load_threads)
 
     # -- finding -------------------------------------------------------------------------------------------------
 
-    def find(self, name: str, version: str) -> ModelVersion:
+    def find(self, name: str, version: str) -> ServedVersion:
         """The ready version ``version`` of model ``name``, or its newest one for "".
 
-        Raises NotFound for names and versions that are not there and Unavailable for those that are not ready.
+        Raises NotFound for names and versions that are not there, Unavailable for those that are not ready and
+        InvalidArgument for a name that several repositories have, where namespaces part them.
         """
         model = self._models.get(name)
+        if model is None or model.newest is None:
+            model = self._models.get(self._view.full_name(name))
         if model is None:
             raise NotFound(f"Request for unknown model: '{name}' is not found")
         return model.find(version)
 
-    def serving(self) -> Iterator[ModelVersion]:
+    def serving(self) -> Iterator[ServedVersion]:
         """Every version that is ready, by name and number."""
         for name in sorted(self._models):
             yield from self._models[name].serving()
@@ -86,24 +113,28 @@ class ModelManager:
         """End runs that take too long, for ever."""
         await self._watchdog.watch()
 
-    def hangs(self, version: ModelVersion) -> bool:
+    def hangs(self, version: ServedVersion) -> bool:
         """Whether the version cannot run any more, because a run of it would not end."""
-        return self._watchdog.hangs(version.scheduler)
+        return any(map(self._watchdog.hangs, version.schedulers))
 
     def all_ready(self) -> bool:
-        """Whether every version that should be ready is, and can run."""
-        if any(self.hangs(version) for version in self.serving()):
+        """Whether every version that should be ready is, and can run, and every repository has been there once."""
+        if not self._view.is_whole or any(self.hangs(version) for version in self.serving()):
             return False
         return not any(model.is_amiss for model in self._models.values())
 
     def knows(self, name: str) -> bool:
         """Whether the model is in the repository, or is or was loaded."""
-        return name in self._models or name in self._listing.models
+        return any(each in self._models or each in self._view.listing.models for each in self._view.meant(name))
+
+    def names(self) -> list[str]:
+        """Every model of the last walk, and those that were ever loaded."""
+        return sorted({*self._view.listing.models, *self._models})
 
     def index(self) -> list[IndexEntry]:
         """Every model of the last walk and every version that was ever loaded, by name and number."""
         entries: list[IndexEntry] = []
-        for name in sorted({*self._listing.models, *self._models}):
+        for name in self.names():
             model = self._models.get(name)
             entries += model.index() if model is not None else [IndexEntry(name)]
         return entries
@@ -111,150 +142,126 @@ class ModelManager:
     # -- changing ------------------------------------------------------------------------------------------------
 
     async def look(self) -> RepositoryListing:
-        """Walk the repository anew, for a client. Raises Unavailable when one of its roots is not there any more."""
-        try:
-            return await self._look()
-        except StartupError as error:
-            _log.error("cannot look at the model repository: %s", error)
-            raise Unavailable("the model repository cannot be read now; the server's log says why") from error
+        """Walk the repository anew, for a client. Raises Unavailable when none of its roots is there any more."""
+        listing = await self._view.look_for_client()
+        self._settling.forget_gone()
+        return listing
 
-    async def _look(self) -> RepositoryListing:
-        """Walk the repository anew. Raises StartupError, which may name paths, when one of its roots is not there."""
-        self._listing = await asyncio.to_thread(self._walk)
-        self._forget_gone()
-        return self._listing
+    async def fetch(self, names: Collection[str] | None = None) -> tuple[Problem, ...]:
+        """Bring the mirrors of what is elsewhere up to date, for all models or the named; what could not be had."""
+        if self._mirrors is None or not self._mirrors.are_there:
+            return ()
+        own_names = None if names is None else {name.rpartition(NAMESPACE_SEPARATOR)[2] for name in names}
+        return await self._fetch_threads.run(self._mirrors.refresh, own_names)
 
-    async def load_all(self, names: Iterable[str] | None = None) -> None:
+    def _note_unfetched(self, problems: Iterable[Problem]) -> None:
+        """Of the models of which nothing serves: that they could not be fetched."""
+        for problem in problems:
+            model = self._models.setdefault(problem.model, Model(problem.model))
+            if model.newest is None:
+                model.problem = _UNFETCHED
+
+    async def load_all(self, names: Iterable[str] | None = None, wait_for_roots: bool = False) -> None:
         """Load the models ``names``, or all there are; what fails says so in the index and in ``failures``.
 
-        Raises StartupError when a root of the repository is not there.
+        Raises StartupError when a root of the repository is not there, unless ``poll`` is to wait for it.
         """
-        listing = self._followed = await self._look()
-        for warning in listing.warnings:
-            _log.warning("%s", warning)
+        names = None if names is None else list(names)
+        problems = await self.fetch(names)
+        if whole := [problem.message for problem in problems if not problem.model]:
+            raise StartupError("; ".join(whole))
+        listing = await self._view.look_at_start(wait_for_roots)
         await self._load_threads.run(self._override_directories.remove_left_overs)
         chosen = list(listing.models) if names is None else list(names)
-        await asyncio.gather(*(self._settle(name, listing.models.get(name)) for name in chosen))
+        self._following.start_from(listing)
+        await asyncio.gather(*(self._settling.settle(name, listing.models.get(name)) for name in chosen))
+        self._note_unfetched(problems)
 
-    async def load(self, name: str, override: LoadOverride | None = None) -> None:
+    async def load(self, name: str, override: LoadOverride | None = None, forced: bool = False) -> None:
         """Load the model as it is on disk now, or with what a client sent in place of that.
 
-        Raises InvalidArgument with the reason when it fails; what served before goes on serving. Raises Unavailable
-        when too many loads wait.
+        What is loaded already and did not change is left as it is, unless the load is ``forced``. Raises
+        InvalidArgument with the reason when it fails; what served before goes on serving. Raises Unavailable when too
+        many loads wait.
         """
         size_bytes = override.size_bytes if override else 0
-        failures = await self._client_loads.run(size_bytes, partial(self._load, name, override))
+        failures = await self._client_loads.run(size_bytes, partial(self._load, name, override, forced))
         if failures:
             raise InvalidArgument(f"load failed for model '{name}': {'; '.join(failures)};\n")
 
-    async def _load(self, name: str, override: LoadOverride | None, turn: Turn) -> list[str]:
+    async def _load(self, name: str, override: LoadOverride | None, forced: bool, turn: Turn) -> list[str]:
         """What failed of the load, for which it is now the model's turn to wait."""
+        async with self._client_loads.order(name):
+            name, entry = await self._looked_up(name, bool(override and override.files), turn)
+            async with turn.begun():
+                with self._settling.held(name) as model:
+                    if forced:
+                        await self._settling.forget_loaded(model)
+                    if override is None:
+                        await self._settling.settle(name, entry, forget_failures=True)
+                    elif entry is not None and not override.files:
+                        await self._settling.settle_overridden(model, entry, override.config)
+                    else:
+                        directory = await self._load_threads.run(self._override_directories.build, override.files)
+                        text, override = override.config, None
+                        turn.let_go()
+                        await self._settling.settle_sent(model, directory, text)
+                    return model.failures
+
+    async def _looked_up(self, name: str, with_files: bool, turn: Turn) -> tuple[str, ModelEntry | None]:
+        """The model's full name, and what the repository has of it now; nothing is fine for a load ``with_files``."""
+        if self._mirrors is not None and self._mirrors.are_there:
+            # It may take long, and whoever asks again finds what has arrived. A store that hangs takes no place.
+            turn.keep()
+        problems = await self.fetch((name,))
         listing = await self.look()
+        name = self._view.full_name(name)
         entry = listing.models.get(name)
-        if entry is None and not (override and override.files):
+        repository, own_name = entry.repository if entry else None, name.rpartition(NAMESPACE_SEPARATOR)[2]
+        if not with_files and any(each.concerns(own_name, repository) for each in problems):
+            raise Unavailable(f"model '{name}': {_UNFETCHED}")
+        if entry is None and not with_files:
+            if listing.unreadable:
+                raise self._view.unavailable()
             raise InvalidArgument(f"failed to load '{name}', failed to poll from model repository: no such model in it")
-        async with self._held(name) as model, turn.begun():
-            if override is None:
-                model.forget_failures()
-                await self._settle_held(model, entry)
-            elif entry is not None and not override.files:
-                await self._settle_overridden(model, entry, override.config)
-            else:
-                directory = await self._load_threads.run(self._override_directories.build, override.files)
-                text, override = override.config, None
-                turn.let_go()
-                await self._settle_sent(model, directory, text)
-            return model.failures
+        return name, entry
 
-    async def unload(self, name: str) -> None:
-        """Take the model out of service; requests inside are still answered. Unknown names are fine."""
-        if name not in self._models:
-            return
-        async with self._held(name) as model:
-            model.problem, model.overridden = "", False
-            await self._changes.reconcile(model, {})
+    async def unload(self, name: str, dependents: bool = False) -> None:
+        """Take the model out of service; requests inside are still answered. Unknown names are fine.
 
-    @asynccontextmanager
-    async def _held(self, name: str) -> AsyncIterator[Model]:
-        """The model, locked; a new one if there is none, which is forgotten again if nothing comes of it."""
-        model = self._models.setdefault(name, Model(name))
-        model.holders += 1
-        try:
-            async with model.lock:
-                yield model
-        finally:
-            model.holders -= 1
-            if model.is_gone and not model.versions:
-                del self._models[name]
+        With ``dependents`` so are the models that were loaded only because this one, an ensemble, needs them.
+        """
+        await self._client_loads.run_beside(self._unload(name, dependents))
 
-    def _forget_gone(self) -> None:
-        """Forget the models that are unloaded and not in the repository: clients may make up any number of names."""
-        gone = [name for name, model in self._models.items() if model.is_gone and name not in self._listing.models]
-        for name in gone:
-            del self._models[name]
+    async def _unload(self, name: str, dependents: bool) -> None:
+        async with self._client_loads.order(name):
+            full_name = self._view.full_name(name)
+            unneeded = self._ensembles.unneeded(full_name) if dependents else ()
+            for gone in (full_name, *unneeded):
+                await self._settling.settle_gone(gone)
 
     async def poll(self) -> None:
-        """Follow what changed on disk since the last poll. Raises StartupError when a root is not there any more."""
-        before = self._followed
-        after = self._followed = await self._look()
-        difference = changes.compare(before, after)
-        await asyncio.gather(
-            *(
-                self._settle(name, after.models[name])
-                for name in (*difference.appeared, *difference.changed)
-                if not self._is_overridden(name)
-            ),
-            *(self.unload(name) for name in difference.vanished if not self._is_overridden(name)),
-        )
+        """Follow what changed on disk since the last poll, to the end."""
+        await self.follow()
+        await self._following.completed()
 
-    def _is_overridden(self, name: str) -> bool:
-        return name in self._models and self._models[name].overridden
+    async def follow(self) -> bool:
+        """Begin to follow what changed on disk and rests; whether something does not rest yet, so look again soon."""
+        listing = await self._view.look_again()
+        self._settling.forget_gone()
+        return self._following.follow(listing)
+
+    async def _follow_up(self, name: str, entry: ModelEntry | None) -> None:
+        if name in self._models and self._models[name].overridden:
+            return
+        if entry is None:
+            await self._settling.settle_gone(name)
+        else:
+            await self._settling.settle(name, entry)
 
     def failures(self) -> dict[str, list[str]]:
         """Per model that is not as it should be: why."""
         return {name: model.failures for name, model in sorted(self._models.items()) if model.failures}
-
-    async def _settle(self, name: str, entry: ModelEntry | None) -> None:
-        """Bring the model to what its entry on disk asks for."""
-        async with self._held(name) as model:
-            await self._settle_held(model, entry)
-
-    async def _settle_held(self, model: Model, entry: ModelEntry | None) -> None:
-        try:
-            if entry is None:
-                raise NotFound("no such model in the repository")
-            config = await self._load_threads.run(model_loader.read_config, entry)
-            wanted = model_loader.wanted_versions(entry, config)
-        except OrtolanError as error:
-            model.problem = error.message
-            effect = "cannot be served" if model.newest is None else "keeps what it serves, its new files do not load"
-            _log.error("model '%s' %s: %s", model.name, effect, error.message)
-            return
-        model.problem, model.overridden = "", False
-        candidates = {number: Candidate(entry, config, version) for number, version in wanted.items()}
-        await self._changes.reconcile(model, candidates)
-
-    async def _settle_sent(self, model: Model, directory: Path, config: str) -> None:
-        """Bring the model to the files that a client sent, which are in ``directory`` until that is done."""
-        try:
-            sent = await self._load_threads.run(read_model_directory, directory, model.name, directory)
-            await self._settle_overridden(model, sent, config, with_files=True)
-        finally:
-            # What was read from the files stays in memory: they need not outlast the load.
-            await asyncio.to_thread(self._override_directories.remove, directory)
-
-    async def _settle_overridden(self, model: Model, entry: ModelEntry, text: str, with_files: bool = False) -> None:
-        """Bring the model to what a client sent. Raises InvalidArgument, changing nothing, if it makes no sense."""
-        config = await self._load_threads.run(model_loader.read_override, entry, text, with_files)
-        wanted = model_loader.wanted_versions(entry, config)
-        model.forget_failures()
-        model.problem = ""
-        candidates = {number: Candidate(entry, config, each, text) for number, each in wanted.items()}
-        await self._changes.reconcile(model, candidates)
-        model.overridden = model.overridden or not model.failures
-        if not model.failures:
-            what = "files and a configuration" if with_files else "a configuration"
-            _log.info("model '%s' serves %s that a client sent, until its next load or unload", model.name, what)
 
     def refuse_loads(self) -> None:
         """Refuse the loads of clients that wait, and those that come: the server is about to stop."""
@@ -266,6 +273,10 @@ class ModelManager:
         Loads are given up at once; a thread that is inside one goes on until the runtime lets go of it.
         """
         self._client_loads.give_up()
+        if self._mirrors is not None:
+            self._mirrors.stop()
+        self._fetch_threads.stop()
+        self._following.stop()
         self._load_threads.stop()
         self._override_directories.close()
         versions = list(self.serving())

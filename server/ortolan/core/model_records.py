@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ortolan.core.model_version import ModelVersion
 from ortolan.core.reconciler import Fingerprint, PresentVersion
+from ortolan.core.served_version import ServedVersion
 from ortolan.core.version_state import VersionState, advanced
 from ortolan.errors import InvalidArgument, NotFound, Unavailable
+from ortolan.repository.file_contents import Digests, version_of
 from ortolan.repository.model_config import ModelConfig
-from ortolan.repository.model_directory import ModelEntry, VersionEntry, is_version_name
+from ortolan.repository.model_directory import ModelEntry, VersionEntry
 
 UNLOADED = "unloaded"
 _LONGEST_VERSION = 20
@@ -23,20 +24,25 @@ class VersionRecord:
     reason: str = ""
     fingerprint: Fingerprint = None
     failed_fingerprint: Fingerprint = None
-    serving: ModelVersion | None = None
+    serving: ServedVersion | None = None
 
     def advance(self, to: VersionState, reason: str = "") -> None:
         self.state = advanced(self.state, to)
         self.reason = reason
 
     @property
+    def was_unloaded(self) -> bool:
+        """Whether somebody wanted it unloaded, or a model that it needs; the reason may say more than the word."""
+        return self.reason.startswith(UNLOADED)
+
+    @property
     def is_amiss(self) -> bool:
         """Whether it should be ready and is not."""
-        return self.serving is None and self.reason != UNLOADED and self.state is not VersionState.UNLOADING
+        return self.serving is None and not self.was_unloaded and self.state is not VersionState.UNLOADING
 
     @property
     def is_gone(self) -> bool:
-        return self.state is VersionState.UNAVAILABLE and self.reason == UNLOADED
+        return self.state is VersionState.UNAVAILABLE and self.was_unloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +54,20 @@ class Candidate:
     version: VersionEntry
     override: str = ""
     """The text of the configuration, where that is not the file's."""
+    digests: Digests = ()
+    """The hashes of its files, where it is to be known whether files that changed have another content."""
+
+    steps: tuple[str, ...] = ()
+    """Of an ensemble: the models of its steps, by the names that they have here."""
+    bound_to: tuple[object, ...] = ()
+    """Of an ensemble: the identities of the versions of those models that are there now."""
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The version's own files and those that all versions share; what other versions have does not count."""
         own = str(self.version.number)
-        files = tuple(fact for fact in self.entry.fingerprint if _version_of(fact[0]) in ("", own))
-        return (self.version, files, self.override)
+        files = tuple(fact for fact in self.digests or self.entry.fingerprint if version_of(fact[0]) in ("", own))
+        return (self.version, files, self.override, self.bound_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +90,21 @@ class Model:
     """Why nothing of it can be served: an unreadable configuration, no version."""
     overridden: bool = False
     """Whether it was loaded as a client said, so that what changes on disk does not concern it."""
+    asked: bool = False
+    """Whether somebody wants it by its name, and not only ensembles that need it."""
+    uses: tuple[str, ...] = ()
+    """Of an ensemble: the models that it needs."""
+    ensemble: Mapping[int, Candidate] = field(default_factory=dict)
+    """Of an ensemble: the versions that are wanted, to be looked at again when one of those models changes."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     holders: int = 0
-    """How many have the lock or wait for it."""
-    newest: ModelVersion | None = None
+    """How many are about to change it."""
+    was_listed: bool = False
+    """Whether the repository ever had it; else its name is one that a client made up."""
+    newest: ServedVersion | None = None
     """The ready version with the highest number: the one that a request without a version gets."""
 
-    def find(self, version: str) -> ModelVersion:
+    def find(self, version: str) -> ServedVersion:
         """The ready version ``version``, or the newest one for "".
 
         Raises NotFound for versions that are not there and Unavailable for those that are not ready.
@@ -99,7 +120,7 @@ class Model:
             raise Unavailable(f"Request for unknown model: '{self.name}' version {version} is not at ready state")
         return record.serving
 
-    def serving(self) -> list[ModelVersion]:
+    def serving(self) -> list[ServedVersion]:
         """The versions that are ready, by number."""
         return [record.serving for _, record in sorted(self.versions.items()) if record.serving is not None]
 
@@ -124,14 +145,15 @@ class Model:
     @property
     def is_gone(self) -> bool:
         """Whether nothing of it is left but the memory of it, and no one is about to change that."""
-        return not (self.holders or self.problem) and all(record.is_gone for record in self.versions.values())
+        wanted = self.holders or self.problem or self.ensemble
+        return not wanted and all(record.is_gone for record in self.versions.values())
 
     @property
     def failures(self) -> list[str]:
         """The reason of each version that is not as it should be."""
         found = [self.problem] if self.problem else []
         for number, record in sorted(self.versions.items()):
-            if record.state is VersionState.UNAVAILABLE and record.reason != UNLOADED:
+            if record.state is VersionState.UNAVAILABLE and not record.was_unloaded:
                 found.append(f"version {number} is at UNAVAILABLE state: {record.reason}")
             elif record.state is VersionState.READY and record.reason:
                 found.append(f"version {number} serves what it served before: {record.reason}")
@@ -160,6 +182,11 @@ class Model:
             elif record.state is VersionState.READY and wanted.get(number) == record.fingerprint:
                 record.reason, record.failed_fingerprint = "", None
 
+    def forget_loaded(self) -> None:
+        """Let what serves be loaded anew, whatever its files."""
+        for record in self.versions.values():
+            record.fingerprint = None
+
     def forget_failures(self) -> None:
         """Let what failed to load be tried again."""
         for record in self.versions.values():
@@ -171,9 +198,3 @@ def _version_number(version: str) -> int:
     if not (version.isascii() and version.isdecimal() and len(version) <= _LONGEST_VERSION):
         raise InvalidArgument(f"a model version is a whole number, got '{version[:32]}'")
     return int(version)
-
-
-def _version_of(path: str) -> str:
-    """The version whose directory holds ``path``; "" for a file that belongs to all."""
-    first, _, rest = path.partition("/")
-    return first if rest and is_version_name(first) else ""

@@ -1,26 +1,33 @@
 """One loaded version: its configuration, its declared tensors, its scheduler and its statistics."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ortolan.core.request_terms import limits_of, with_id
+from ortolan.core.cached_answers import CachedAnswers
+from ortolan.core.occupancy import Occupancy
+from ortolan.core.request_terms import limits_of, sequence_of, with_id
+from ortolan.core.response_cache import ResponseCache
 from ortolan.core.trace import Trace
 from ortolan.errors import Internal, InvalidArgument
 from ortolan.execution.answer import log_failure
 from ortolan.execution.calibration import Profile
 from ortolan.execution.device_share import DeviceShare
-from ortolan.execution.graph_request import GraphRequest
+from ortolan.execution.graph_request import GraphRequest, RequestLimits
 from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.request_queue import QueueLimits
-from ortolan.execution.scheduler import Scheduler
 from ortolan.execution.scheduling_plan import SchedulingPlan
+from ortolan.execution.sequence_scheduler import AnyScheduler, scheduler_for
 from ortolan.execution.session import Session
 from ortolan.inference.classification import classified
 from ortolan.inference.datatypes import Array
 from ortolan.inference.request import InferenceRequest, InferenceResponse, ResponseTiming, Tensor
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.repository.model_config import ModelConfig
+
+
+def _nothing() -> None:
+    """Lets go of the files of a version that has none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,20 @@ class LoadedModel:
     load_duration_ns: int
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For each output with a label file, or with classes in the graph: the label of each index."""
+    remove_files: Callable[[], None] = _nothing
+    """To be called once the version is unloaded: removes the copies of files that its sessions go on using."""
 
 
 class ModelVersion:
     """A version that is ready, or draining. Lives on the event loop."""
 
-    def __init__(self, model: LoadedModel, limits: QueueLimits, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        limits: QueueLimits,
+        loop: asyncio.AbstractEventLoop,
+        cache: ResponseCache | None = None,
+    ) -> None:
         self.name = model.name
         self.number = model.number
         self.number_text = str(model.number)
@@ -59,8 +74,13 @@ class ModelVersion:
         self._output_specs = {spec.name: spec for spec in self.signature.outputs}
         self._all_outputs = tuple(self._output_specs)
         self._shapes_vary = shapes_vary(model.config)
-        self.scheduler = Scheduler(model.name, model.instances, model.plan, limits, loop)
+        self.scheduler = scheduler_for(model.name, model.instances, model.plan, limits, loop)
         self.scheduler.statistics.load_duration_ns = model.load_duration_ns
+        self.identity = object()
+        self._occupancy = Occupancy(self._close)
+        self._cached: CachedAnswers | None = None
+        if cache is not None and model.config.response_cache:
+            self._cached = CachedAnswers(cache, self.name, self.number_text, self.identity, self.statistics)
 
     @property
     def statistics(self) -> ModelStatistics:
@@ -70,19 +90,40 @@ class ModelVersion:
     def waiting_requests(self) -> int:
         return self.scheduler.waiting_requests
 
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        return self.loaded.labels
+
+    @property
+    def schedulers(self) -> Sequence[AnyScheduler]:
+        return (self.scheduler,)
+
+    @property
+    def keeps_answers(self) -> bool:
+        return self._cached is not None
+
     def start(self) -> None:
         self.scheduler.start()
 
     async def infer(self, request: InferenceRequest, trace: Trace | None = None) -> InferenceResponse:
         """The answer to ``request``. Raises InvalidArgument when it does not fit, and what execution raises."""
         rows = self.checked_rows(request)
+        limits = limits_of(request)
+        if self._cached is None:
+            return await self._execute(request, rows, limits, trace)
+        with self._occupancy.inside():
+            return await self._cached.infer(request, lambda: self._execute(request, rows, limits, trace))
+
+    async def _execute(
+        self, request: InferenceRequest, rows: int, limits: RequestLimits, trace: Trace | None
+    ) -> InferenceResponse:
         if trace is not None:
             trace.entered(request.inputs)
-        limits = limits_of(request)
         inputs = {tensor.name: self._graph_array(tensor) for tensor in request.inputs}
         names = tuple(output.name for output in request.outputs) or self._all_outputs
         shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
-        asked = GraphRequest(inputs, names, rows, shapes, limits)
+        sequence = sequence_of(request.parameters) if self.config.sequence_batching is not None else None
+        asked = GraphRequest(inputs, names, rows, shapes, limits, sequence)
         try:
             if self._batching and rows > self.signature.max_batch_size:
                 answer = await self.scheduler.infer_in_parts(asked)
@@ -98,7 +139,8 @@ class ModelVersion:
             trace.left(outputs)
         if any(output.class_count for output in request.outputs):
             outputs = self._with_classes(request, outputs)
-        timing = ResponseTiming(answer.queue_ns, answer.compute_ns, answer.batch_rows)
+        input_ns, output_ns = answer.times.input_ns, answer.times.output_ns
+        timing = ResponseTiming(answer.queue_ns, answer.compute_ns, answer.batch_rows, input_ns, output_ns)
         return InferenceResponse(self.name, self.number_text, request.id, outputs, timing=timing)
 
     def checked_rows(self, request: InferenceRequest) -> int:
@@ -143,10 +185,24 @@ class ModelVersion:
         first = 1 if self._batching else 0
         return tuple(sorted((tensor.name, tensor.shape[first:]) for tensor in tensors))
 
+    def hold(self) -> None:
+        """Have it let requests in until ``release``, even after ``refuse_new``: an ensemble relies on it."""
+        self._occupancy.enter()
+
+    def release(self) -> None:
+        self._occupancy.leave()
+
     def refuse_new(self) -> None:
+        """Let no further request in, once nobody holds it."""
+        self._occupancy.close_when_empty()
+
+    def _close(self) -> None:
         self.scheduler.refuse_new()
+        if self._cached is not None:
+            self._cached.forget()
 
     async def drained(self) -> None:
+        await self._occupancy.emptied()
         await self.scheduler.drained()
 
     def join(self, timeout_s: float) -> bool:

@@ -5,7 +5,7 @@ protocol; a parameter that is not named here is the client's own, and may be any
 """
 
 from ortolan.errors import InvalidArgument
-from ortolan.execution.graph_request import NO_LIMITS, RequestLimits
+from ortolan.execution.graph_request import NO_LIMITS, RequestLimits, SequenceTerms
 from ortolan.inference.printable import printable
 from ortolan.inference.request import InferenceRequest, Parameters
 
@@ -45,6 +45,16 @@ def limits_of(request: InferenceRequest) -> RequestLimits:
     return RequestLimits(priority, timeout_us, request.deadline_ns)
 
 
+def sequence_of(parameters: Parameters) -> SequenceTerms | None:
+    """Which sequence the request belongs to, by parameters that ``limits_of`` has checked; None for no sequence."""
+    sequence_id = parameters.get("sequence_id", 0)
+    if not sequence_id or not isinstance(sequence_id, (int, str)):
+        return None
+    return SequenceTerms(
+        sequence_id, bool(parameters.get("sequence_start", False)), bool(parameters.get("sequence_end", False))
+    )
+
+
 def _count(name: str, parameters: Parameters) -> int:
     """The parameter ``name``, which must be a whole number and not negative; 0 where there is none."""
     value = parameters.get(name, 0)
@@ -54,7 +64,7 @@ def _count(name: str, parameters: Parameters) -> int:
 
 
 def _check_sequence(parameters: Parameters) -> None:
-    """No model here is served in sequences, and then these have no effect; but they have to be what they should."""
+    """Where a model is not served in sequences these have no effect; but they have to be what they should."""
     for name in ("sequence_start", "sequence_end"):
         value = parameters.get(name, False)
         if not isinstance(value, bool):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 
-from ortolan.core.model_version import ModelVersion
+from ortolan.core.served_version import ServedVersion
 
 _JOIN_S = 10.0
 
@@ -16,23 +16,26 @@ class Retirement:
     """The versions on their way out. Lives on the event loop."""
 
     def __init__(self) -> None:
-        self._versions: set[ModelVersion] = set()
+        self._versions: set[ServedVersion] = set()
         self._ends: set[asyncio.Task[None]] = set()
 
-    def __iter__(self) -> Iterator[ModelVersion]:
+    def __iter__(self) -> Iterator[ServedVersion]:
         return iter(tuple(self._versions))
 
-    def retire(self, version: ModelVersion, then: Callable[[], None] = _nothing) -> None:
+    def retire(self, version: ServedVersion, then: Callable[[], None] = _nothing) -> None:
         """Let ``version`` answer what it holds, then let go of it and call ``then``."""
         self._versions.add(version)
         task = asyncio.get_running_loop().create_task(self._end(version, then))
         self._ends.add(task)
         task.add_done_callback(self._ends.discard)
 
-    async def _end(self, version: ModelVersion, then: Callable[[], None]) -> None:
+    async def _end(self, version: ServedVersion, then: Callable[[], None]) -> None:
         version.refuse_new()
         await version.drained()
         await asyncio.to_thread(version.join, _JOIN_S)
+        loaded = version.loaded
+        if loaded is not None:
+            await asyncio.to_thread(loaded.remove_files)
         self._versions.discard(version)
         then()
 

@@ -17,6 +17,17 @@ class RequestLimits:
 
 NO_LIMITS = RequestLimits()
 
+SequenceId = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceTerms:
+    """Which sequence a request belongs to, and whether it is the first or the last of it. The id is not 0 or empty."""
+
+    id: SequenceId
+    start: bool = False
+    end: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class GraphRequest:
@@ -28,6 +39,7 @@ class GraphRequest:
     shapes: object = None
     """Equal for requests that may share a batch."""
     limits: RequestLimits = NO_LIMITS
+    sequence: SequenceTerms | None = None
 
     @property
     def size_bytes(self) -> int:

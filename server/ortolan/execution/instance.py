@@ -74,6 +74,9 @@ class Instance:
         while (work := self._queue.take()) is not None:
             executions = self._execute(work.running) if work.running is not None else ()
             self._deliver(Outcome(executions, work.refusals))
+        # Who is delivered to holds its instances: the two would keep each other, and the session, until the garbage
+        # collector comes by.
+        self._deliver = _nowhere
 
     def _execute(self, running: Running[QueuedRequest]) -> Sequence[Execution]:
         self._share.enter(self._user)
@@ -87,6 +90,10 @@ class Instance:
 
     def _watched(self, running: Running[QueuedRequest]) -> None:
         self.running = running
+
+
+def _nowhere(outcome: Outcome) -> None:
+    """Where outcomes go after the last one."""
 
 
 def execute(

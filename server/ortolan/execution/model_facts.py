@@ -1,11 +1,9 @@
 """What is to be known of a model's file without loading it: its hash, and operators that change how it may be run."""
 
-import hashlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from ortolan.errors import InvalidArgument
+from ortolan.repository.external_data import MARKS
 
 # Operators whose cost may depend on the values of their inputs, and those that take one scale from the whole batch.
 _LOOPS = ("Loop", "Scan", "If", "SequenceMap")
@@ -26,7 +24,6 @@ _SIZED_BY_VALUES = (
     *("MelWeightMatrix", "HannWindow", "HammingWindow", "BlackmanWindow", "MaxUnpool", "SplitToSequence"),
 )
 _MIXES_ROWS = ("DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul")
-_CHUNK = 1 << 20
 
 
 def _nodes_of(operators: tuple[str, ...]) -> bytes:
@@ -52,20 +49,28 @@ class ModelFacts:
     mixes_rows: bool
 
 
-def read_facts(model: Path) -> ModelFacts:
-    """The facts of the file ``model``, read once. Raises InvalidArgument when it cannot be read."""
-    sha256 = hashlib.sha256()
-    loops = mixes_rows = False
-    overlap = b""
-    try:
-        # Read, not mapped: a mapped file that shrinks meanwhile kills the process.
-        with model.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                sha256.update(chunk)
-                for node in _NODE.finditer(overlap + chunk):
-                    loops |= node[1] is not None
-                    mixes_rows |= node[1] is None
-                overlap = chunk[-_LONGEST:]
-    except OSError as error:
-        raise InvalidArgument(f"the model's file cannot be read: {error.strerror}") from error
-    return ModelFacts(sha256.hexdigest(), loops, mixes_rows)
+class FactsReader:
+    """Reads the facts of a model's file as its content goes by."""
+
+    def __init__(self) -> None:
+        self._loops = self._mixes_rows = False
+        self._overlap = b""
+        self.names_files = False
+        """Whether the content may name further files."""
+
+    def update(self, chunk: bytes) -> None:
+        """The next part of the content."""
+        # The seam is looked at apart: to put the whole chunk behind it would copy every byte once more.
+        self._look_into(self._overlap + chunk[:_LONGEST])
+        self._look_into(chunk)
+        self._overlap = (self._overlap + chunk[-_LONGEST:])[-_LONGEST:]
+
+    def _look_into(self, window: bytes) -> None:
+        for node in _NODE.finditer(window):
+            self._loops |= node[1] is not None
+            self._mixes_rows |= node[1] is None
+        self.names_files = self.names_files or any(mark in window for mark in MARKS)
+
+    def facts(self, sha256: str) -> ModelFacts:
+        """The facts of what has gone by, whose hash is ``sha256``."""
+        return ModelFacts(sha256, self._loops, self._mixes_rows)

@@ -21,21 +21,23 @@ _MOST_MENDINGS = 3
 
 
 def open_session(
-    model: Path, model_name: str, settings: SessionSettings, placement: Placement
+    model: Path | bytes, model_name: str, settings: SessionSettings, placement: Placement, folder: Path
 ) -> tuple[Session, tuple[str, ...]]:
-    """A session of the file ``model``, mended where that helps, and one sentence for each mending.
+    """A session of ``model``, a file or its content, mended where that helps, and one sentence for each mending.
+
+    ``folder`` is where its external data lies.
 
     Raises ModelNotLoadable with the runtime's reason, InvalidArgument when the providers do not come up.
     """
     notes: list[str] = []
-    source: Path | bytes = model
+    source = model
     while True:
         try:
-            return Session(source, model_name, settings, placement, model.parent), tuple(notes)
+            return Session(source, model_name, settings, placement, folder), tuple(notes)
         except ModelNotLoadable as error:
             if len(notes) == _MOST_MENDINGS:
                 raise
-            content = source if isinstance(source, bytes) else _content(model, error)
+            content = source if isinstance(source, bytes) else _content(source, error)
             source, note = _mend(content, error)
             notes.append(note)
 

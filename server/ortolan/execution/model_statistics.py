@@ -75,6 +75,10 @@ class ModelStatistics:
     compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
+    cache_hit: Duration = field(default_factory=Duration)
+    """Requests answered out of the response cache, and the time to find their answers there."""
+    cache_miss: Duration = field(default_factory=Duration)
+    """Requests answered by a run, and the time to look for their answers and to keep them."""
     batches: dict[int, BatchSizeStatistics] = field(default_factory=dict)
     failures: dict[FailureReason, int] = field(default_factory=lambda: dict.fromkeys(FailureReason, 0))
     load_duration_ns: int = 0
@@ -101,6 +105,12 @@ class ModelStatistics:
         """One request that was answered, from its arrival in the core on."""
         self.success.add(duration_ns)
         self.last_inference_ms = now_ms
+
+    def count_cache_hit(self, lookup_ns: int, now_ms: int) -> None:
+        """One request that was answered out of the response cache: nothing ran, and nothing queued for long."""
+        self.cache_hit.add(lookup_ns)
+        self.queue.add(0)
+        self.count_answer(lookup_ns, now_ms)
 
     def count_failure(self, duration_ns: int, reason: FailureReason) -> None:
         self.fail.add(duration_ns)

@@ -281,13 +281,18 @@ class RequestQueue:
             self._changed.notify()
         return running
 
+    def hurry(self) -> None:
+        """Let no batch wait any more for requests that may come."""
+        with self._changed:
+            self._batching = replace(self._batching, max_delay_ns=0)
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Refuse further requests; those that wait are still taken."""
         with self._changed:
             self._closed = True
-            # No one comes any more for whom a batch could wait.
-            self._batching = replace(self._batching, max_delay_ns=0)
-            self._changed.notify_all()
+        # No one comes any more for whom a batch could wait.
+        self.hurry()
 
 
 def _queue_timeout() -> RequestTimeout:

@@ -11,6 +11,9 @@ _SOURCE_NAME = re.compile(r"\b\w+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ \w+ ")
 _LOADING = re.compile(r"Load model from .*? failed:\s*")
 # A node's name often begins with a slash and has more of them; it is no path, and it says where to look.
 _PATH = re.compile(r"(?<![\w.…])(?<!Name:')(?:\.{1,2}|[A-Za-z]:)?[\\/](?:[^\s\\/:'\"(),]+[\\/])+[^\s:'\"(),]*")
+# Of a model in memory it says otherwise what it says of a file.
+_UNREADABLE_IN_MEMORY = "Failed to load model because protobuf parsing failed"
+_UNREADABLE = "Protobuf parsing failed"
 _LONGEST = 600
 
 
@@ -29,4 +32,5 @@ def readable(error: BaseException, private: Sequence[str] = ()) -> str:
     text = _SOURCE_NAME.sub(" ", text)
     text = _LOADING.sub("", text)
     text = _PATH.sub("…", text)
+    text = text.replace(_UNREADABLE_IN_MEMORY, _UNREADABLE)
     return " ".join(text.split())[:_LONGEST] or type(error).__name__

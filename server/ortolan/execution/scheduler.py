@@ -85,7 +85,7 @@ class Scheduler:
         start_ns = time.monotonic_ns()
         with counting_failures(self.statistics, start_ns):
             self._refuse_if_closing()
-            answer = await self._execute(request)
+            answer = await self.execute(request)
         count_success(self.statistics, request.rows, start_ns, answer)
         return answer
 
@@ -98,7 +98,7 @@ class Scheduler:
         start_ns = time.monotonic_ns()
         size = max(1, self.plan.batching.max_rows, self.plan.part_rows)
         with counting_failures(self.statistics, start_ns), self._inside_until_done():
-            answers = await execute_parts(request, size, _PARTS_INSIDE * len(self.instances), self._execute)
+            answers = await execute_parts(request, size, _PARTS_INSIDE * len(self.instances), self.execute)
         whole = joined(answers, start_ns)
         count_success(self.statistics, request.rows, start_ns, whole)
         return whole
@@ -118,7 +118,7 @@ class Scheduler:
                 self._close()
             self._leave()
 
-    async def _execute(self, asked: GraphRequest) -> Answer:
+    async def execute(self, asked: GraphRequest) -> Answer:
         """The answer to one request, or to a part of one; nothing is counted but executions."""
         request = self._queued(asked)
         self._enter(request)
@@ -263,6 +263,10 @@ class Scheduler:
         running.abandon()
         for request in running.requests:
             self._refuse(request, error)
+
+    def hurry(self) -> None:
+        """Let no batch wait any more for requests that may come."""
+        self._queue.hurry()
 
     def refuse_new(self) -> None:
         """Let no further request in; those inside are still answered."""

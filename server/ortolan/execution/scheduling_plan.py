@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.cost_curve import CurveBook
 from ortolan.execution.inline_gate import InlineGate
+from ortolan.execution.sequence_plan import SequencePlan
 from ortolan.execution.waiting_line import LinePolicy
 
 
@@ -22,3 +23,5 @@ class SchedulingPlan:
     """The rows of the parts of a request that is larger than a batch may be."""
     max_execution_s: float = 0.0
     """When a run is taken for hung; 0 for never."""
+    sequences: SequencePlan | None = None
+    """How sequences are served; None for a model without any."""

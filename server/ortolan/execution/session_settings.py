@@ -76,6 +76,16 @@ def _number(value: str) -> str:
     return str(number)
 
 
+def _tolerance(value: str) -> str:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError("a number, 0 or more")
+    return str(number)
+
+
 _ARENAS = re.compile(r"(cpu|gpu):\d+(;(cpu|gpu):\d+)*")
 
 
@@ -89,7 +99,7 @@ def _arenas(value: str) -> str:
 _FLAG = _choice("0", "1")
 _COUNT = _integer(0, 2**63 - 1)
 
-# Parameters that Triton's ONNX Runtime backend knows, and two of ours.
+# Parameters that Triton's ONNX Runtime backend knows, and some of ours.
 MODEL_PARAMETERS: Mapping[str, Callable[[str], str]] = {
     "intra_op_thread_count": _integer(0, _MOST_THREADS),
     "inter_op_thread_count": _integer(0, _MOST_THREADS),
@@ -101,6 +111,8 @@ MODEL_PARAMETERS: Mapping[str, Callable[[str], str]] = {
     "oversize_requests": _choice("split", "refuse"),
     "max_execution_secs": _number,
     "fallback": _choice("allow", "forbid"),
+    "golden_rtol": _tolerance,
+    "golden_atol": _tolerance,
 }
 
 # Session configuration entries of ONNX Runtime (onnxruntime_session_options_config_keys.h).

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from ortolan.errors import DeadlineExceeded
 from ortolan.execution.request_queue import QueuedRequest
 from ortolan.execution.running import Running
-from ortolan.execution.scheduler import Scheduler
+from ortolan.execution.sequence_scheduler import AnyScheduler
 
 INTERVAL_S = 0.02
 # How often to see whether a version has come that wants watching.
@@ -23,7 +23,7 @@ STOPPING_S = 0.5
 class Watchdog:
     """Watches the schedulers that ``schedulers`` gives, on the event loop."""
 
-    def __init__(self, schedulers: Callable[[], Iterable[Scheduler]]) -> None:
+    def __init__(self, schedulers: Callable[[], Iterable[AnyScheduler]]) -> None:
         self._schedulers = schedulers
         self._ended: dict[Running[QueuedRequest], float] = {}
 
@@ -51,7 +51,7 @@ class Watchdog:
                     scheduler.fail_running(running, _took_too_long(limit_s))
         self._ended = {running: since for running, since in self._ended.items() if running in seen}
 
-    def hangs(self, scheduler: Scheduler) -> bool:
+    def hangs(self, scheduler: AnyScheduler) -> bool:
         """Whether a run of ``scheduler`` was ended and has not stopped."""
         now_ns = time.monotonic_ns()
         return any(

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ortolan.core.inference_core import InferenceCore
-from ortolan.core.model_version import ModelVersion
+from ortolan.core.served_version import ServedVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class _Series:
     name: str
     kind: str
     help: str
-    value: Callable[[ModelVersion], float]
+    value: Callable[[ServedVersion], float]
 
 
 def _microseconds(ns: int) -> float:
@@ -95,6 +95,32 @@ _SERIES = (
     ),
 )
 
+_CACHE_SERIES = (
+    _Series(
+        "nv_cache_num_hits_per_model",
+        "counter",
+        "Number of cache hits per model",
+        lambda version: version.statistics.cache_hit.count,
+    ),
+    _Series(
+        "nv_cache_num_misses_per_model",
+        "counter",
+        "Number of cache misses per model",
+        lambda version: version.statistics.cache_miss.count,
+    ),
+    _Series(
+        "nv_cache_hit_duration_per_model",
+        "counter",
+        "Total cache hit duration per model, in microseconds",
+        lambda version: _microseconds(version.statistics.cache_hit.ns),
+    ),
+    _Series(
+        "nv_cache_miss_duration_per_model",
+        "counter",
+        "Total cache miss duration per model, in microseconds",
+        lambda version: _microseconds(version.statistics.cache_miss.ns),
+    ),
+)
 
 _FAILURES = "nv_inference_request_failure"
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -114,11 +140,15 @@ def metrics_app(core: InferenceCore) -> Starlette:
     return Starlette(routes=[Route("/metrics", page, methods=["GET"])])
 
 
-def _lines(versions: Sequence[ModelVersion]) -> Iterator[str]:
-    """The page, line by line: every metric with one sample for each ready version."""
-    for series in _SERIES:
-        yield _heading(series.name, series.kind, series.help)
-        for version in versions:
+def _lines(versions: Sequence[ServedVersion]) -> Iterator[str]:
+    """The page, line by line: every metric with one sample for each ready version, those of the response cache only
+    for versions that use it.
+    """
+    cached = [version for version in versions if version.keeps_answers]
+    for series, shown in (*((each, versions) for each in _SERIES), *((each, cached) for each in _CACHE_SERIES)):
+        if shown or series in _SERIES:
+            yield _heading(series.name, series.kind, series.help)
+        for version in shown:
             yield _sample(series.name, _labels(version), series.value(version))
     yield _heading(_FAILURES, "counter", "Number of failed inference requests, all batch sizes")
     for version in versions:
@@ -126,7 +156,7 @@ def _lines(versions: Sequence[ModelVersion]) -> Iterator[str]:
             yield _sample(_FAILURES, {**_labels(version), "reason": reason.value}, count)
 
 
-def _labels(version: ModelVersion) -> dict[str, str]:
+def _labels(version: ServedVersion) -> dict[str, str]:
     tags = {f"_{key}": value for key, value in version.config.metric_tags.items()}
     return {"model": version.name, "version": version.number_text, **tags}
 

@@ -1,6 +1,6 @@
 """A small request that a model accepts as it stands: for the documentation, the start-up summary and the curious."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ortolan.inference.datatypes import BYTES, Datatype
@@ -8,11 +8,14 @@ from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 
 _MOST_VALUES = 4096
 _UNKNOWN_SIZE = 1
+# A whole sequence of one request.
+_A_SEQUENCE: Mapping[str, object] = {"sequence_id": 1, "sequence_start": True, "sequence_end": True}
 
 
 def example_request(signature: ModelSignature) -> dict[str, object]:
     """A JSON inference request of one row with neutral values; sizes that may vary are 1."""
-    return {"inputs": [_example_input(spec, signature.batching) for spec in _shown(signature)]}
+    inputs = [_example_input(spec, signature.batching) for spec in _shown(signature)]
+    return {"inputs": inputs, "parameters": dict(_A_SEQUENCE)} if signature.sequences else {"inputs": inputs}
 
 
 def example_generate(signature: ModelSignature) -> dict[str, object]:
@@ -21,7 +24,8 @@ def example_generate(signature: ModelSignature) -> dict[str, object]:
         spec.name: [_neutral_value(spec.datatype)] * _count(spec.wire_shape(signature.batching))
         for spec in _shown(signature)
     }
-    return {name: values[0] if len(values) == 1 else values for name, values in flat.items()}
+    values = {name: each[0] if len(each) == 1 else each for name, each in flat.items()}
+    return {**values, **_A_SEQUENCE} if signature.sequences else values
 
 
 def example_predict(signature: ModelSignature) -> dict[str, object]:

@@ -86,6 +86,20 @@ class ResponseTiming:
     queue_ns: int
     compute_ns: int
     batch_rows: int
+    input_ns: int = 0
+    """Of ``compute_ns``: putting the batch together."""
+    output_ns: int = 0
+    """Of ``compute_ns``: taking the answers apart."""
+
+    def plus(self, other: "ResponseTiming") -> "ResponseTiming":
+        """The time of two steps of one request; the rows are those of the larger batch."""
+        return ResponseTiming(
+            self.queue_ns + other.queue_ns,
+            self.compute_ns + other.compute_ns,
+            max(self.batch_rows, other.batch_rows),
+            self.input_ns + other.input_ns,
+            self.output_ns + other.output_ns,
+        )
 
 
 @dataclass(frozen=True, slots=True)

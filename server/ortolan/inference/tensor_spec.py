@@ -48,6 +48,8 @@ class ModelSignature:
     outputs: tuple[TensorSpec, ...]
     splits_oversize: bool = False
     """Whether a request of more rows than a batch may have is split, instead of refused."""
+    sequences: bool = False
+    """Whether every request must belong to a sequence."""
 
     # What every request is checked against, looked up once; derived, so it takes no part in comparisons.
     _specs: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
-from ortolan.core.model_version import ModelVersion
+from ortolan.core.served_version import ServedVersion
 from ortolan.core.tracing import GRPC, FrontendTrace
 from ortolan.errors import NotFound, Unsupported
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
@@ -17,6 +17,11 @@ from ortolan.frontends.server_timing import server_timing
 from ortolan.protocol import protobuf_codec
 from ortolan.protocol import protobuf_messages as messages
 from ortolan.repository import config_rendering
+
+_INFERENCE_STATISTICS = (
+    *("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"),
+    *("cache_hit", "cache_miss"),
+)
 
 
 class InferenceService:
@@ -139,17 +144,15 @@ def _add_tensors(field: Any, tensors: Iterable[TensorMetadata]) -> None:
         field.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
 
 
-def _fill_statistics(message: Any, version: ModelVersion) -> None:
+def _fill_statistics(message: Any, version: ServedVersion) -> None:
     numbers = version.statistics
     message.name = version.name
     message.version = version.number_text
     message.last_inference = numbers.last_inference_ms
     message.inference_count = numbers.inference_count
     message.execution_count = numbers.execution_count
-    for name in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"):
+    for name in _INFERENCE_STATISTICS:
         _fill_duration(getattr(message.inference_stats, name), getattr(numbers, name))
-    message.inference_stats.cache_hit.SetInParent()
-    message.inference_stats.cache_miss.SetInParent()
     for size, batch in sorted(numbers.batches.items()):
         _fill_batch(message.batch_stats.add(batch_size=size), batch)
 

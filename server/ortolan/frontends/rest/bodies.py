@@ -174,7 +174,7 @@ class UnloadRequestBody(BaseModel):
     """How to unload a model."""
 
     parameters: dict[Literal["unload_dependents"], bool] | None = Field(
-        None, description="Without ensembles it changes nothing."
+        None, description="Unload what was loaded only because this ensemble needs it as well."
     )
 
 

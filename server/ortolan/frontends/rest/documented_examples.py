@@ -3,7 +3,7 @@
 from typing import Any
 
 from ortolan.core.inference_core import InferenceCore
-from ortolan.core.model_version import ModelVersion
+from ortolan.core.served_version import ServedVersion
 from ortolan.inference.example_request import example_generate, example_predict, is_small
 
 _V2 = "/v2/models/{model_name}"
@@ -15,7 +15,7 @@ _EXAMPLES = (
 )  # fmt: skip
 
 
-def shown_version(core: InferenceCore) -> ModelVersion | None:
+def shown_version(core: InferenceCore) -> ServedVersion | None:
     """The version that examples are for; None while there is none whose example is small."""
     return next((version for version in core.serving() if is_small(version.signature)), None)
 

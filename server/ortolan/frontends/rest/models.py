@@ -7,8 +7,9 @@ import orjson
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from ortolan.core.ensemble_version import BATCHED_BY_STEPS
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
-from ortolan.core.model_version import ModelVersion
+from ortolan.core.served_version import ServedVersion
 from ortolan.execution.cost_curve import gain
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
 from ortolan.frontends.rest.bodies import (
@@ -33,7 +34,6 @@ _ModelEndpoint = Callable[[str, str], Awaitable[Response]]
 _Responses = dict[int | str, dict[str, Any]]
 _NOT_FOUND: _Responses = {404: {"model": ErrorBody, "description": "No such model or version"}}
 _NOT_READY: _Responses = {503: {"model": ErrorBody, "description": "The version is there but not ready"}}
-_NONE: DurationBody = DurationBody(count=0, ns=0)
 
 
 def router(core: InferenceCore) -> APIRouter:
@@ -112,11 +112,11 @@ def _tensor(tensor: TensorMetadata) -> TensorMetadataBody:
     return TensorMetadataBody(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
 
 
-def _statistics(versions: list[ModelVersion]) -> Response:
+def _statistics(versions: list[ServedVersion]) -> Response:
     return json_response(StatisticsBody(model_stats=[_version_statistics(version) for version in versions]))
 
 
-def _version_statistics(version: ModelVersion) -> ModelStatisticsBody:
+def _version_statistics(version: ServedVersion) -> ModelStatisticsBody:
     numbers = version.statistics
     return ModelStatisticsBody(
         name=version.name,
@@ -131,8 +131,8 @@ def _version_statistics(version: ModelVersion) -> ModelStatisticsBody:
             compute_input=_duration(numbers.compute_input),
             compute_infer=_duration(numbers.compute_infer),
             compute_output=_duration(numbers.compute_output),
-            cache_hit=_NONE,
-            cache_miss=_NONE,
+            cache_hit=_duration(numbers.cache_hit),
+            cache_miss=_duration(numbers.cache_miss),
         ),
         response_stats={},
         batch_stats=[_batch(size, batch) for size, batch in sorted(numbers.batches.items())],
@@ -141,7 +141,9 @@ def _version_statistics(version: ModelVersion) -> ModelStatisticsBody:
     )
 
 
-def _batching(version: ModelVersion) -> BatchingBody:
+def _batching(version: ServedVersion) -> BatchingBody:
+    if version.loaded is None:
+        return BatchingBody(reason=BATCHED_BY_STEPS, max_rows=0, batch_invariance="untested", gain=1.0, curve=[])
     plan, profile = version.loaded.plan, version.loaded.profile
     points = plan.curves.base.points if plan.curves else []
     return BatchingBody(

@@ -1,0 +1,85 @@
+"""From the configuration of an ensemble to a version of it that is bound to the models that are loaded now."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from ortolan.core.ensemble_dependencies import missing_step
+from ortolan.core.ensemble_graph import EnsembleGraph, check_models, graph_of
+from ortolan.core.ensemble_version import EnsembleVersion
+from ortolan.core.load_threads import LoadThreads
+from ortolan.core.model_records import Candidate, Model
+from ortolan.core.response_cache import ResponseCache
+from ortolan.core.served_version import ServedVersion
+from ortolan.errors import InvalidArgument
+from ortolan.repository.label_file import read_labels
+from ortolan.repository.model_config import NEWEST_VERSION, ModelConfig
+from ortolan.repository.model_directory import ModelEntry
+
+Labels = Mapping[str, tuple[str, ...]]
+
+
+class EnsembleLoader:
+    """Loads ensembles. Lives on the event loop."""
+
+    def __init__(self, models: Mapping[str, Model], load_threads: LoadThreads, cache: ResponseCache | None) -> None:
+        """``models`` are all there are, as they come and go."""
+        self._models = models
+        self._load_threads = load_threads
+        self._cache = cache
+
+    def missing(self, candidate: Candidate) -> str:
+        """Which of its models is not loaded, in a sentence; "" when all are."""
+        loaded = {
+            name: [v.number for v in self._models[name].serving()] for name in candidate.steps if name in self._models
+        }
+        return missing_step(candidate.config, candidate.steps, loaded)
+
+    def identities(self, candidate: Candidate) -> tuple[object, ...]:
+        """Those of the versions that its steps would be bound to now; None for one that is not loaded."""
+        return tuple(None if version is None else version.identity for version in self._bound(candidate))
+
+    async def load(self, candidate: Candidate) -> EnsembleVersion:
+        """A version that is not started. Raises InvalidArgument when a model is missing, or does not fit."""
+        start_ns = time.monotonic_ns()
+        config = candidate.config
+        graph = graph_of(config)
+        own = await self._load_threads.run(_own_labels, candidate.entry, config)
+        # From here to the start of the version nothing waits, so the models that are found are not retired before.
+        if missing := self.missing(candidate):
+            raise InvalidArgument(missing)
+        models = [version for version in self._bound(candidate) if version is not None]
+        check_models(graph, config, [model.signature for model in models])
+        labels = {**_inherited_labels(graph, models), **own}
+        duration_ns = time.monotonic_ns() - start_ns
+        return EnsembleVersion(candidate.version.number, config, graph, models, labels, duration_ns, self._cache)
+
+    def _bound(self, candidate: Candidate) -> Sequence[ServedVersion | None]:
+        return [
+            self._version(name, step.model_version)
+            for name, step in zip(candidate.steps, candidate.config.ensemble_steps, strict=True)
+        ]
+
+    def _version(self, name: str, number: int) -> ServedVersion | None:
+        model = self._models.get(name)
+        if model is None:
+            return None
+        if number == NEWEST_VERSION:
+            return model.newest
+        record = model.versions.get(number)
+        return None if record is None else record.serving
+
+
+def _own_labels(entry: ModelEntry, config: ModelConfig) -> Labels:
+    return {
+        output.name: read_labels(entry, output.label_filename) for output in config.outputs if output.label_filename
+    }
+
+
+def _inherited_labels(graph: EnsembleGraph, models: Sequence[ServedVersion]) -> Labels:
+    """The labels of each tensor that a model gives which has labels for it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for step, model in zip(graph.steps, models, strict=True):
+        for theirs, ours in step.output_map.items():
+            if theirs in model.labels:
+                found[ours] = model.labels[theirs]
+    return found

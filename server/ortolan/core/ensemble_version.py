@@ -1,0 +1,211 @@
+"""One loaded version of an ensemble: it answers by asking the versions that its steps are bound to.
+
+The versions are chosen once, when the ensemble is loaded, and held for as long as it lives: a model that is replaced
+meanwhile stays until this version has been replaced too, and a request never meets two versions of one model.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ortolan.core.cached_answers import CachedAnswers
+from ortolan.core.ensemble_graph import EnsembleGraph, StepRun
+from ortolan.core.occupancy import Occupancy
+from ortolan.core.request_terms import limits_of, with_id
+from ortolan.core.response_cache import ResponseCache
+from ortolan.core.served_version import ServedVersion
+from ortolan.core.step_runs import in_order
+from ortolan.core.trace import Trace
+from ortolan.errors import InvalidArgument, OrtolanError, Unavailable
+from ortolan.execution.model_statistics import ExecutionTimes, ModelStatistics
+from ortolan.execution.request_counts import counting_failures
+from ortolan.execution.sequence_scheduler import AnyScheduler
+from ortolan.inference.classification import classified
+from ortolan.inference.request import (
+    InferenceRequest,
+    InferenceResponse,
+    RequestedOutput,
+    ResponseTiming,
+    Tensor,
+)
+from ortolan.inference.tensor_spec import ModelSignature
+from ortolan.repository.model_config import ModelConfig
+
+BATCHED_BY_STEPS = "an ensemble: the model of each step batches its own requests"
+
+
+class EnsembleVersion:
+    """A version that is ready, or draining. Lives on the event loop."""
+
+    loaded = None
+
+    def __init__(
+        self,
+        number: int,
+        config: ModelConfig,
+        graph: EnsembleGraph,
+        models: Sequence[ServedVersion],
+        labels: Mapping[str, tuple[str, ...]],
+        load_duration_ns: int = 0,
+        cache: ResponseCache | None = None,
+    ) -> None:
+        """``models`` are those of the graph's steps, in their order; ``labels`` are those of its own outputs."""
+        self.name = config.name
+        self.number = number
+        self.number_text = str(number)
+        self.config = config
+        self.signature: ModelSignature = config.signature
+        self.identity = object()
+        self.labels = labels
+        self.statistics = ModelStatistics(load_duration_ns=load_duration_ns)
+        self._graph = graph
+        self._models = tuple(models)
+        self._all_outputs = tuple(spec.name for spec in config.outputs)
+        self._all_runs = graph.runs_for(self._all_outputs)
+        self._occupancy = Occupancy(self._let_go)
+        self._cached: CachedAnswers | None = None
+        if cache is not None and config.response_cache:
+            self._cached = CachedAnswers(cache, self.name, self.number_text, self.identity, self.statistics)
+
+    @property
+    def waiting_requests(self) -> int:
+        """It has no queue: who waits does so in the queue of a step's model."""
+        return 0
+
+    @property
+    def schedulers(self) -> Sequence[AnyScheduler]:
+        return tuple(dict.fromkeys(scheduler for model in self._models for scheduler in model.schedulers))
+
+    @property
+    def keeps_answers(self) -> bool:
+        return self._cached is not None
+
+    # -- answering -----------------------------------------------------------------------------------------------
+
+    async def infer(self, request: InferenceRequest, trace: Trace | None = None) -> InferenceResponse:
+        """The answer to ``request``. Raises InvalidArgument when it does not fit, and what a step raised, which then
+        says in which ensemble. Cancelling the caller cancels the steps that run.
+        """
+        rows = self.checked_rows(request)
+        limits_of(request)
+        with self._occupancy.inside():
+            if self._cached is None:
+                return await self._execute(request, rows, trace)
+            return await self._cached.infer(request, lambda: self._execute(request, rows, trace))
+
+    def checked_rows(self, request: InferenceRequest) -> int:
+        """The rows of ``request``. Raises InvalidArgument, saying for which request, when it does not fit."""
+        try:
+            return self.signature.check(request)
+        except InvalidArgument as error:
+            raise InvalidArgument(with_id(error.message, request.id)) from error
+
+    async def _execute(self, request: InferenceRequest, rows: int, trace: Trace | None) -> InferenceResponse:
+        start_ns = time.monotonic_ns()
+        if trace is not None:
+            trace.entered(request.inputs)
+        names = tuple(output.name for output in request.outputs) or self._all_outputs
+        walk = _Walk(self, request)
+        with counting_failures(self.statistics, start_ns):
+            await in_order(self._runs_for(names), walk.ask)
+            outputs = tuple(walk.tensors[name] for name in names)
+        times = self._count(rows, start_ns, walk.timing)
+        if trace is not None:
+            trace.executed(walk.timing.queue_ns, times)
+            trace.left(outputs)
+        if any(output.class_count for output in request.outputs):
+            outputs = self._with_classes(request, outputs)
+        return InferenceResponse(self.name, self.number_text, request.id, outputs, timing=walk.timing)
+
+    def _runs_for(self, names: tuple[str, ...]) -> tuple[StepRun, ...]:
+        return self._all_runs if set(names) == set(self._all_outputs) else self._graph.runs_for(names)
+
+    async def ask(self, run: StepRun, request: InferenceRequest, tensors: Mapping[str, Tensor]) -> InferenceResponse:
+        """What the model of one step answers to those of ``tensors`` that it takes. Raises as ``infer`` does."""
+        step = self._graph.steps[run.index]
+        # What the client left out, and may, is left out here.
+        inputs = tuple(
+            replace(tensors[ours], name=theirs) for theirs, ours in step.input_map.items() if ours in tensors
+        )
+        asked = replace(
+            request,
+            model_name=step.model_name,
+            model_version=self._models[run.index].number_text,
+            inputs=inputs,
+            outputs=tuple(RequestedOutput(theirs) for theirs in run.outputs),
+        )
+        try:
+            return await self._models[run.index].infer(asked)
+        except OrtolanError as error:
+            raise _told_by(self.name, error) from error
+
+    def _count(self, rows: int, start_ns: int, timing: ResponseTiming) -> ExecutionTimes:
+        """Count one answered request: the time in queues and in runs is that of all its steps together."""
+        input_end_ns = start_ns + timing.input_ns
+        output_start_ns = start_ns + timing.compute_ns - timing.output_ns
+        times = ExecutionTimes(start_ns, input_end_ns, output_start_ns, start_ns + timing.compute_ns)
+        self.statistics.count_execution(rows, times)
+        self.statistics.count_success(rows, timing.queue_ns, times)
+        self.statistics.count_answer(time.monotonic_ns() - start_ns, int(time.time() * 1000))
+        return times
+
+    def _with_classes(self, request: InferenceRequest, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(
+            classified(tensor, wanted.class_count, self.signature.batching, self.labels.get(wanted.name, ()))
+            if wanted.class_count
+            else tensor
+            for wanted, tensor in zip(request.outputs, tensors, strict=True)
+        )
+
+    # -- beginning and ending ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for model in self._models:
+            model.hold()
+
+    def _let_go(self) -> None:
+        for model in self._models:
+            model.release()
+        if self._cached is not None:
+            self._cached.forget()
+
+    def hold(self) -> None:
+        self._occupancy.enter()
+
+    def release(self) -> None:
+        self._occupancy.leave()
+
+    def refuse_new(self) -> None:
+        self._occupancy.close_when_empty()
+
+    async def drained(self) -> None:
+        await self._occupancy.emptied()
+
+    def join(self, timeout_s: float) -> bool:  # noqa: ARG002 - it has no threads
+        return True
+
+
+def _told_by(ensemble: str, error: OrtolanError) -> OrtolanError:
+    """The error of a step as its ensemble tells it: of the same kind."""
+    told = type(error)(f"in ensemble '{ensemble}', {error.message}")
+    if isinstance(told, Unavailable) and isinstance(error, Unavailable):
+        told.retry_after_s = error.retry_after_s
+    return told
+
+
+class _Walk:
+    """One request on its way through the steps: the tensors that there are, by their names in the ensemble."""
+
+    def __init__(self, ensemble: EnsembleVersion, request: InferenceRequest) -> None:
+        self._ensemble = ensemble
+        self._request = request
+        self.tensors = {tensor.name: tensor for tensor in request.inputs}
+        self.timing = ResponseTiming(0, 0, 0)
+
+    async def ask(self, run: StepRun) -> None:
+        response = await self._ensemble.ask(run, self._request, self.tensors)
+        for tensor in response.outputs:
+            name = run.outputs[tensor.name]
+            self.tensors[name] = replace(tensor, name=name)
+        if response.timing is not None:
+            self.timing = self.timing.plus(response.timing)
