@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types contracts check unit perf-analyzer fuzz protos bench overload reload soak-control batching-delay simulation constraints clean
+.PHONY: help serve test lint types contracts check unit perf-analyzer fuzz protos bench overload reload reload-neighbours compiled-cache soak-control batching-delay simulation constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +47,14 @@ bench: $(VENV)/.test ## Measure start-up, memory and latency (benchmarks/README.
 overload: $(VENV)/.test ## A minute of ten times the load that a model can take
 	$(BIN)/python benchmarks/overload.py
 
-reload: $(VENV)/.test ## 200 requests a second through 20 reloads; what loading costs the others; memory after 200 loads
+reload: $(VENV)/.test ## 200 requests a second through 20 reloads; memory after 200 loads
 	$(BIN)/python benchmarks/reload_under_load.py
+
+reload-neighbours: $(VENV)/.test ## What loading a model costs those that serve
+	$(BIN)/python benchmarks/reload_neighbours.py
+
+compiled-cache: $(VENV)/.test ## What the compiled cache saves: loads, memory, starts
+	$(BIN)/python benchmarks/compiled_cache.py
 
 soak-control: $(VENV)/.test ## A minute of clients that load, unload and ask the same models at random
 	$(BIN)/python benchmarks/soak_control.py

@@ -12,6 +12,9 @@ from ortolan.inference.datatypes import DATATYPES
 
 ROOT = Path(__file__).parents[1]
 
+# A processor that is busy with other things is no reason to fail.
+hypothesis.settings.register_profile("short", deadline=None)
+hypothesis.settings.load_profile("short")
 # For `make fuzz`. The tests that say how many examples they need keep to that.
 hypothesis.settings.register_profile("long", max_examples=500, deadline=None)
 

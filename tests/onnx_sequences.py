@@ -44,6 +44,21 @@ def accumulator(batch: bool = True, started: bool = False) -> onnx.ModelProto:
     )
 
 
+def scaled_accumulator(factor: float) -> onnx.ModelProto:
+    """y = sum_out = factor * x + sum_in."""
+    shape: Shape = ["batch", 1]
+    return onnx_models.model(
+        [
+            helper.make_node("Mul", ["x", "factor"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "sum_in"], ["sum_out"]),
+            helper.make_node("Identity", ["sum_out"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, shape), ("sum_in", TensorProto.FLOAT, shape)],
+        [("y", TensorProto.FLOAT, shape), ("sum_out", TensorProto.FLOAT, shape)],
+        {"factor": np.array(factor, np.float32)},
+    )
+
+
 def checked_accumulator() -> onnx.ModelProto:
     """y = table[x] + the sum of those before it in the sequence, for a table of 4 numbers: 9 fails in the run."""
     shape: Shape = ["batch", 1]

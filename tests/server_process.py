@@ -77,10 +77,17 @@ def running(
 
     Its log goes to ``log``; ``under`` is the start of a command line that runs the rest, such as strace's.
     """
-    ports = ("--http-port=0", "--grpc-port=0", "--metrics-port=0", "--drain-delay-secs=0")
+    # Nothing of one test is left to the next, or to the user.
+    defaults = (
+        "--http-port=0",
+        "--grpc-port=0",
+        "--metrics-port=0",
+        "--drain-delay-secs=0",
+        "--compiled-cache-directory=off",
+    )
     with open(log or os.devnull, "w") as errors:
         process = subprocess.Popen(
-            [*under, *command("serve", *ports, *arguments)],
+            [*under, *command("serve", *defaults, *arguments)],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -1,11 +1,14 @@
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_models
 import pytest
-from server_process import finished
+from server_process import command, finished
 
 from ortolan import __version__
 from ortolan.cli import main
@@ -131,6 +134,15 @@ def test_a_backends_default_batch_size_is_ours(
     assert "no effect" not in printed.err
 
 
+def test_what_is_said_of_the_backend_beats_what_is_said_of_all(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--backend-config=onnxruntime,default-max-batch-size=8", "--backend-config=default-max-batch-size=2"]
+    for given in (flags, flags[::-1]):
+        assert main(["models", str(repository), *given]) == 0
+        assert "batches of up to 8 rows" in capsys.readouterr().out
+
+
 def test_the_setting_of_another_backend_is_named_and_has_no_effect(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +181,20 @@ def test_models_prints_what_would_be_served_and_how(repository: Path, capsys: py
     assert "batches of up to 4 rows" in lines[0]
     assert "one request at a time" in lines[1]
     assert all(line == line.rstrip() for line in lines)
+
+
+def test_how_large_batches_may_be_and_how_large_they_get_agree(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx_models.save_version(repository, "unsafe", onnx_models.centred(), config="max_batch_size: 8")
+    assert main(["models", str(repository), "--explain"]) == 0
+    printed = capsys.readouterr().out
+    table = {line.split()[0]: line for line in printed.split("\n\n")[0].splitlines()}
+    explained = {part.split()[0]: part for part in printed.split("\n\n")[1:]}
+    assert "batches of up to 4 rows" in table["double"]
+    assert "up to 4 rows, which is max_batch_size" in explained["double"] or "allows 4:" in explained["double"]
+    assert "one request of up to 8 rows at a time" in table["unsafe"]
+    assert "not batched across requests" in explained["unsafe"]
 
 
 def test_models_prints_what_would_not_be_served_and_why(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,6 +273,96 @@ def test_config_says_why_a_model_cannot_be_served(repository: Path, capsys: pyte
     assert "ortolan: model 'double' cannot be served: " in printed.err
     assert "max_batch_sise" in printed.err
     assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "reason", "shown"),
+    [
+        (
+            "instance_group { kind: KIND_GPU gpus: 5 }",
+            "this server has no GPU",
+            [
+                "kind: KIND_GPU",
+                "gpus: 5",
+                "max_batch_size: 4",
+                'name: "x"',
+                "data_type: TYPE_FP32",
+                "dynamic_batching {",
+            ],
+        ),
+        # What does not fit the graph, or cannot be known of it, is shown as the file has it.
+        (
+            'max_batch_size: 8 input { name: "z" data_type: TYPE_FP32 dims: 4 }',
+            "'z'",
+            ["max_batch_size: 8", 'name: "z"'],
+        ),
+        ('max_batch_size: 8 default_model_filename: "b.onnx"', "no file 'b.onnx'", ["max_batch_size: 8", '"b.onnx"']),
+    ],
+)
+def test_config_of_what_cannot_be_served_here_says_what_is_known_and_why(
+    repository: Path, config: str, reason: str, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "double" / "config.pbtxt").write_text(config)
+    assert main(["config", str(repository / "double"), "--device=cpu"]) == 1
+    printed = capsys.readouterr()
+    assert "ortolan: model 'double' cannot be served: " in printed.err
+    assert reason in printed.err
+    assert all(word in printed.out for word in shown), printed.out
+    assert "ortolan:" not in printed.out
+
+
+def test_config_leaves_out_the_size_that_nobody_asked_for(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = repository / "double" / "config.pbtxt"
+    for asked, shown in (("", []), ("preferred_batch_size: 2", [2]), ("max_queue_delay_microseconds: 9", [4])):
+        file.write_text(f"dynamic_batching {{ {asked} }}")
+        assert main(["config", str(repository / "double"), "--format=json"]) == 0
+        assert json.loads(capsys.readouterr().out)["dynamic_batching"]["preferred_batch_size"] == shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+@pytest.mark.parametrize("arguments", [["config", "{}/double"], ["models", "{}"], ["version"], ["serve", "--help"]])
+def test_it_ends_quietly_when_nobody_reads_its_output(repository: Path, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as output:
+        line = command(*(argument.format(repository) for argument in arguments))
+        done = subprocess.run(line, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    # argparse counts its own help as shown, whoever reads it.
+    assert done.returncode == (0 if "--help" in arguments else 141)
+    assert not any(word in done.stderr for word in ("Traceback", "BrokenPipe", "Broken pipe")), done.stderr
+
+
+ENSEMBLE = """platform: "ensemble" input { name: "i" data_type: TYPE_FP32 dims: [ -1, 4 ] }
+output { name: "o" data_type: TYPE_FP32 dims: [ -1, 4 ] } ensemble_scheduling { step {
+  model_name: "double" input_map { key: "x" value: "i" } output_map { key: "y" value: "%s" } } }"""
+
+
+def test_config_of_an_ensemble_is_checked_against_the_models_beside_it(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "both" / "1").mkdir(parents=True)
+    file = repository / "both" / "config.pbtxt"
+    file.write_text(ENSEMBLE % "o")
+    assert main(["config", str(repository / "both")]) == 0
+    text = capsys.readouterr().out
+    assert 'name: "both"' in text
+    file.write_text(text)
+    assert main(["config", str(repository / "both")]) == 0
+    assert capsys.readouterr().out == text
+    file.write_text(ENSEMBLE % "other")
+    assert main(["config", str(repository / "both")]) == 1
+    assert "model 'both' cannot be served: " in capsys.readouterr().err
+
+
+def test_config_of_a_bare_file_may_stand_in_the_directory_of_its_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx_models.save(onnx_models.doubler(), tmp_path / "loose.onnx")
+    assert main(["config", str(tmp_path / "loose.onnx")]) == 0
+    text = capsys.readouterr().out
+    onnx_models.save_version(tmp_path / "repository", "loose", onnx_models.doubler(), config=text)
+    assert main(["config", str(tmp_path / "repository" / "loose")]) == 0
+    assert capsys.readouterr().out == text
 
 
 def test_config_takes_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

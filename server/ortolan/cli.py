@@ -7,10 +7,11 @@ import importlib.util
 import os
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ortolan import __version__
 from ortolan.errors import StartupError
+from ortolan.triton_flags import add_foreign_flags
 
 if TYPE_CHECKING:
     from ortolan.settings import Settings
@@ -24,41 +25,32 @@ _NO_RUNTIME = (
 # What the command line holds beside settings.
 _NO_SETTINGS = ("run", "command", "paths", "explain", "format")
 
+_T = TypeVar("_T")
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
-
-# Flags of tritonserver that have no meaning here: they are accepted, so that its Helm charts and scripts work.
-_WITHOUT_EFFECT = (
-    "--backend-directory --repoagent-directory --cache-directory --pinned-memory-pool-byte-size "
-    "--cuda-memory-pool-byte-size --buffer-manager-thread-count --min-supported-compute-capability "
-    "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai "
-    "--model-load-retry-count --model-load-gpu-limit --host-policy "
-    "--http-thread-count --reuse-http-port "
-    "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-grpc-port "
-    "--metrics-config --metrics-interval-ms --allow-gpu-metrics --allow-cpu-metrics "
-    "--rate-limit --rate-limit-resource".split()
-)
-
-# Those that guard access or encrypt: whoever sets one relies on it, so a server without it must not start.
-_GUARDS = "--grpc-use-ssl --grpc-use-ssl-mutual --grpc-server-cert --grpc-server-key --grpc-root-cert".split()
-_FALSE = ("false", "off", "no", "0")
 
 _ALIASES = {"model_repository": ["--model-store"], "disable_auto_complete_config": ["--strict-model-config"]}
 
-# Its older flags, and what they are called in --trace-config.
-_TRACE_FLAGS = {
-    "--trace-file": "triton,file",
-    "--trace-level": "level",
-    "--trace-rate": "rate",
-    "--trace-count": "count",
-    "--trace-log-frequency": "triton,log-frequency",
-}
-
-# What its --backend-config may say that is a setting of ours.
-_BATCH_SIZE_CONFIGS = ("default-max-batch-size=", "onnxruntime,default-max-batch-size=")
+# What a shell reports of a program that ended because nobody read any more what it wrote.
+_BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``ortolan``; the exit code is 0, 1 for a server that could not serve, 2 for a wrong command line."""
+    """Run ``ortolan``; the exit code is 0, 1 for a server that could not serve, 2 for a wrong command line.
+
+    It is 141, and nothing more is said, when the reader of the output has had enough, as ``head`` has.
+    """
+    try:
+        try:
+            return _ran(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter writes what is left when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+
+
+def _ran(arguments: Sequence[str] | None) -> int:
     parser, known_flags = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -86,6 +78,11 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     known += _add_settings(config)
     config.add_argument("--format", choices=("pbtxt", "json"), default="pbtxt", help="how to print it; default: pbtxt")
     config.set_defaults(run=_config, command="config")
+    encrypt = commands.add_parser("encrypt", help="encrypt a model's file", allow_abbrev=False)
+    encrypt.add_argument("model", metavar="MODEL", help="the .onnx file, with all weights inside")
+    encrypt.add_argument("output", metavar="OUTPUT", help="the file to write, which takes the model's place")
+    encrypt.add_argument("--key-file", required=True, help="the file with the key; of several, the first counts")
+    encrypt.set_defaults(run=_encrypt)
     version = commands.add_parser("version", help="print the versions of Ortolan and ONNX Runtime")
     version.set_defaults(run=_version)
     return parser, known
@@ -112,10 +109,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
             **_argument_form(several, field.annotation is bool),
         )
         flags += names
-    foreign = dict.fromkeys(_WITHOUT_EFFECT, _WithoutEffect) | dict.fromkeys(_GUARDS, _Guard)
-    foreign |= dict.fromkeys(_TRACE_FLAGS, _TraceFlag) | {"--backend-config": _BackendConfig}
-    for flag, action in foreign.items():
-        parser.add_argument(flag, action=action, nargs="?", dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    add_foreign_flags(parser)
     return flags
 
 
@@ -124,45 +118,6 @@ def _argument_form(several: bool, boolean: bool) -> dict[str, Any]:
     if several:
         return {"action": "append"}
     return {"nargs": "?", "const": "true"} if boolean else {}
-
-
-class _WithoutEffect(argparse.Action):
-    """Takes a flag and its value, with ``=`` or without, and says that they mean nothing here."""
-
-    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:  # noqa: ARG002
-        print(f"ortolan: {option_string} has no effect in this server", file=sys.stderr)
-
-
-class _Guard(_WithoutEffect):
-    """Refuses a flag that would have to guard something, unless it is switched off."""
-
-    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:
-        if str(values).lower() not in _FALSE:
-            raise StartupError(
-                f"{option_string} is not supported: without it the server would be open to more than you asked for; "
-                "put a proxy in front that restricts access and encrypts, and leave the flag out"
-            )
-        super().__call__(parser, namespace, values, option_string)
-
-
-class _TraceFlag(_WithoutEffect):
-    """Takes an older flag for what --trace-config says now."""
-
-    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:  # noqa: ARG002
-        given = [*getattr(namespace, "trace_config", ()), f"{_TRACE_FLAGS[option_string or '']}={values or ''}"]
-        setattr(namespace, "trace_config", given)  # noqa: B010 - typed object
-
-
-class _BackendConfig(_WithoutEffect):
-    """Takes the one setting of a backend that this server has, and says that others mean nothing here."""
-
-    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:
-        text = str(values)
-        for start in _BATCH_SIZE_CONFIGS:
-            if text.startswith(start):
-                setattr(namespace, "default_max_batch_size", text.removeprefix(start))  # noqa: B010 - typed object
-                return
-        super().__call__(parser, namespace, values, f"{option_string}={text}" if values else option_string)
 
 
 def _refuse_unknown(unknown: Sequence[str], known_flags: Sequence[str]) -> None:
@@ -223,44 +178,44 @@ def _models(parsed: argparse.Namespace) -> int:
 
     logs.set_up(settings.log_settings)
 
-    async def show() -> int:
+    async def shown() -> tuple[str, bool]:
         manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), environment=os.environ)
         await manager.load_all()
-        print(models_table(manager))
-        if parsed.explain:
-            print(explanation(manager))
+        text = models_table(manager) + ("\n" + explanation(manager) if parsed.explain else "")
         await manager.stop()
-        return 1 if manager.failures() else 0
+        return text, bool(manager.failures())
 
-    return _run(show())
+    text, failed = _run(shown())
+    print(text)
+    return 1 if failed else 0
 
 
 def _config(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     _require_runtime()
     from ortolan import logs
-    from ortolan.server import model_manager
-    from ortolan.summary import effective_config
+    from ortolan.single_model import load_single_model
+    from ortolan.summary import config_text
 
     logs.set_up(settings.log_settings)
-
-    async def show() -> int:
-        manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), environment=os.environ)
-        await manager.load_all()
-        if len(manager.names()) != 1:
-            found = ", ".join(manager.names()) or "none"
-            raise StartupError(f"ortolan config takes the directory of one model; the models found are: {found}")
-        for name, reasons in manager.failures().items():
-            print(f"ortolan: model '{name}' cannot be served: {'; '.join(reasons)}", file=sys.stderr)
-        if not manager.failures():
-            print(effective_config(manager, parsed.format))
-        await manager.stop()
-        return 1 if manager.failures() else 0
-
-    return _run(show())
+    model = _run(load_single_model(settings, os.environ))
+    for failed, reasons in model.failures.items():
+        print(f"ortolan: model '{failed}' cannot be served: {'; '.join(reasons)}", file=sys.stderr)
+    if model.config is not None:
+        print(config_text(model.config, parsed.format))
+    return 1 if model.failures else 0
 
 
-def _run(work: Coroutine[None, None, int]) -> int:
+def _encrypt(parsed: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from ortolan.repository.encrypting import encrypt_model
+
+    encrypt_model(Path(parsed.model), Path(parsed.output), Path(parsed.key_file))
+    return 0
+
+
+def _run(work: Coroutine[None, None, _T]) -> _T:
     """Run ``work`` on uvloop, or on asyncio's own loop where uvloop does not exist (Windows)."""
     if sys.platform == "win32":
         return asyncio.run(work)

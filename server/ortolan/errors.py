@@ -2,11 +2,13 @@
 
     OrtolanError
     ├── InvalidArgument      the client sent something this model cannot take
+    │   └── Incomplete       files of a model are missing or cut short, as while they are being copied
     ├── NotFound             no such model, version or region
     ├── AlreadyExists        a name that is taken
     ├── Unavailable          known, but not able to answer now
     │   ├── QueueFull        refused at the door
     │   ├── RequestTimeout   its time ran out while it waited
+    │   ├── OutOfMemory      a model that does not fit into memory beside the others
     │   └── DeadlineExceeded its client's deadline cannot be met, or has passed
     ├── Unsupported          the protocol allows it, this server does not do it
     │   └── UnsupportedEncoding  a compression that no one here can undo
@@ -34,6 +36,10 @@ class InvalidArgument(OrtolanError):
     """The request cannot be answered as it was sent; sending it again will not help."""
 
 
+class Incomplete(InvalidArgument):
+    """A model cannot be loaded because files of it are missing, cut short or not yet what they should be."""
+
+
 class NotFound(OrtolanError):
     """The request names something that is not there."""
 
@@ -54,6 +60,10 @@ class QueueFull(Unavailable):
 
 class RequestTimeout(Unavailable):
     """The request's time ran out before it was executed."""
+
+
+class OutOfMemory(Unavailable):
+    """A model does not fit into the memory that models may have; it may once others are unloaded."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -3,6 +3,7 @@
 Never two lines for one event.
 """
 
+import contextlib
 import json
 import logging
 import sys
@@ -37,13 +38,37 @@ def _handler(file: str) -> logging.Handler:
     if not file:
         return logging.StreamHandler(sys.stderr)
     try:
-        # It notices when the file is moved away, as log rotation does, and begins another.
-        return WatchedFileHandler(file, encoding="utf-8")
+        return _LogFile(file, encoding="utf-8")
     except OSError as error:
         raise StartupError(
             f"--log-file (ORTOLAN_LOG_FILE): cannot write to '{file}': {error.strerror}; choose a file that can be "
             "written, or leave the flag out to log to standard error"
         ) from None
+
+
+class _LogFile(WatchedFileHandler):
+    """Notices when the file is moved away, as log rotation does, and begins another.
+
+    A line that cannot be written, on a full disk for example, is lost; what wanted to log it goes on.
+    """
+
+    _failing = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        before, self._failing = self._failing, False
+        try:
+            super().emit(record)
+        except OSError:  # No other file could be begun.
+            self.handleError(record)
+        if self._failing and not before:
+            with contextlib.suppress(OSError):
+                sys.stderr.write("ortolan: log lines cannot be written and are lost until that is mended\n")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if isinstance(sys.exc_info()[1], OSError):
+            self._failing = True
+        else:
+            super().handleError(record)
 
 
 def _apply(handler: logging.Handler, settings: LogSettings) -> None:
@@ -55,6 +80,8 @@ def _apply(handler: logging.Handler, settings: LogSettings) -> None:
     # Uvicorn's own start-up lines would say in six lines what our summary says in one.
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.WARNING)
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    # It tells of every burst of file events, at INFO.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def _is_wanted(settings: LogSettings, record: logging.LogRecord) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -15,13 +16,19 @@ from typing import Any, NoReturn
 import uvicorn
 
 from ortolan.core.cache_config import parse_cache_config
+from ortolan.core.compiled_cache import CompiledCache
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.load_failure import PATIENCE_S
 from ortolan.core.load_threads import LOAD_THREADS
 from ortolan.core.log_settings import LogControl, LogSettings
+from ortolan.core.memory_amount import amount_of
+from ortolan.core.memory_meter import available_bytes
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.private_model import CopyRules
+from ortolan.core.rate_limit_config import rate_limiter_for
 from ortolan.core.repository_watch import RepositoryWatch
+from ortolan.core.residency import ResidencyRules
 from ortolan.core.response_cache import ResponseCache
 from ortolan.core.shared_memory import SharedMemoryRegions
 from ortolan.core.shared_tensors import SharedTensors
@@ -29,16 +36,20 @@ from ortolan.core.trace_config import parse_trace_config
 from ortolan.core.tracing import Tracing
 from ortolan.execution import session
 from ortolan.execution.calibration_cache import CalibrationCache
+from ortolan.execution.compiled_store import CompiledStore
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import take_inventory
 from ortolan.execution.request_queue import QueueLimits
+from ortolan.execution.thread_turns import take_short_turns
 from ortolan.frontend_options import grpc_options, rest_options
 from ortolan.frontends.grpc.server import GrpcServer
 from ortolan.frontends.listening import listening_socket
 from ortolan.frontends.metrics import metrics_app
 from ortolan.frontends.rest.app import RestApp
+from ortolan.integrity_options import model_keys, signatures
 from ortolan.repository.file_contents import FileContents
 from ortolan.repository.override_directory import OverrideDirectories
+from ortolan.repository.private_files import unknown
 from ortolan.repository.sources.mirrors import Mirrors
 from ortolan.settings import Settings
 
@@ -109,7 +120,7 @@ class Server:
         self.core = InferenceCore(
             self.manager,
             settings.id,
-            settings.model_control_mode == "explicit",
+            settings.model_control_mode,
             settings.strict_readiness,
             Tracing(parse_trace_config(settings.trace_config)),
             LogControl(settings.log_settings, apply_log_settings),
@@ -123,8 +134,12 @@ class Server:
 
     async def run(self) -> int:
         """Serve until a signal comes; the process' exit code. Raises StartupError when a port is taken."""
+        take_short_turns()
         asyncio.get_running_loop().set_default_executor(self._workers)
         self.listeners = self._open()
+        # What is there by now stays. To look through it for cycles, as Python does from time to time, holds up all
+        # threads for 20 ms and more.
+        gc.freeze()
         self._watch_signals()
         tasks = [asyncio.create_task(http.listen()) for http in (self.listeners.http, self.listeners.metrics) if http]
         if self.listeners.grpc:
@@ -200,13 +215,15 @@ class Server:
         return not loading.done()
 
     def _startup_names(self) -> tuple[str, ...] | None:
-        if self.settings.model_control_mode != "explicit" or self.settings.load_model == ("*",):
+        s = self.settings
+        if s.load_model == ("*",) or (s.model_control_mode != "explicit" and not s.load_on_demand):
             return None
-        return self.settings.load_model
+        return (*s.load_model, *(s.pin_model if s.load_on_demand else ()))
 
     async def _serve_until_stopped(self) -> None:
         self._announce(self)
-        background = [asyncio.create_task(self.manager.watch())]
+        self.manager.compiled.begin_serving()
+        background = [asyncio.create_task(self.manager.watch()), asyncio.create_task(self.manager.residency.watch())]
         if self.settings.model_control_mode == "poll":
             background += [asyncio.create_task(self._poll()), asyncio.create_task(self._fetch())]
         await self._stopping.wait()
@@ -310,6 +327,7 @@ def model_manager(
     inventory = take_inventory(providers, visible_gpus, settings.device)
     if inventory.usable_gpus:
         session.preload_gpu_libraries()
+    contents = None if settings.model_control_mode == "none" else FileContents()
     options = LoadingOptions(
         inventory=inventory,
         device=settings.device,
@@ -321,10 +339,16 @@ def model_manager(
         cache=CalibrationCache(settings.calibration_directory),
         max_execution_s=settings.max_execution_secs,
         copies=CopyRules(
-            OverrideDirectories(settings.model_copies), allow_hard_links=settings.external_data_hard_links == "allow"
+            OverrideDirectories(settings.model_copies),
+            allow_hard_links=settings.external_data_hard_links == "allow",
+            keys=model_keys(settings, environment or {}),
+            known=unknown if contents is None else contents.known,
         ),
+        signatures=signatures(settings),
         manifest=settings.model_manifest,
         golden=settings.golden_requests,
+        compiled=_compiled_cache(settings, environment or {}),
+        rate_limiter=rate_limiter_for(settings.rate_limit, settings.rate_limit_resource),
     )
     return ModelManager(
         mirrors.roots,
@@ -334,8 +358,29 @@ def model_manager(
         settings.model_name,
         settings.model_config_name,
         namespacing=settings.model_namespacing,
-        contents=None if settings.model_control_mode == "none" else FileContents(),
+        contents=contents,
         quiet_s=settings.repository_quiet_secs,
         cache=ResponseCache(cache_bytes) if cache_bytes else None,
         mirrors=mirrors,
+        rules=_residency_rules(settings),
+        patience_s=PATIENCE_S,
     )
+
+
+def _residency_rules(settings: Settings) -> ResidencyRules:
+    budget = settings.model_memory_budget
+    return ResidencyRules(
+        budget_bytes=amount_of(budget, available_bytes()) if budget else 0,
+        may_unload=settings.load_on_demand or settings.model_control_mode == "explicit",
+        on_demand=settings.load_on_demand,
+        wait_s=settings.load_on_demand_wait_secs,
+        unload_idle_s=settings.model_idle_secs,
+        shrink_idle_s=settings.arena_idle_secs,
+        pinned=frozenset(settings.pin_model),
+    )
+
+
+def _compiled_cache(settings: Settings, environment: Mapping[str, str]) -> CompiledCache:
+    directory = settings.compiled_models
+    store = CompiledStore(directory, settings.compiled_cache_size) if directory else None
+    return CompiledCache(store, environment)

@@ -14,9 +14,11 @@ from typing import Annotated, Literal, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ortolan.core.log_settings import LogSettings
+from ortolan.core.memory_amount import amount_of
 from ortolan.errors import StartupError
 
 ENVIRONMENT_PREFIX = "ORTOLAN_"
+MODEL_KEY = "ORTOLAN_MODEL_KEY"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -73,6 +75,28 @@ class Settings(BaseModel):
     drain_delay_secs: Seconds = Field(
         5.0, description="How long to keep answering, not ready, after SIGTERM, so that balancers can turn away."
     )
+    model_memory_budget: str = Field(
+        "",
+        description="What all models together may hold in memory: bytes such as 8GiB, or a percentage of what the "
+        "process may use. Models that were not asked for longest are unloaded for others; any amount if not given.",
+    )
+    load_on_demand: bool = Field(
+        False, description="Load models when they are first asked, and again when they were unloaded for others."
+    )
+    load_on_demand_wait_secs: Seconds = Field(
+        30.0, description="How long a request waits for its model to be loaded; then 503, and the load goes on."
+    )
+    pin_model: tuple[str, ...] = Field(
+        (),
+        description="A model that is never unloaded for others or for being idle, and with --load-on-demand is loaded "
+        "at start. May be given several times.",
+    )
+    model_idle_secs: Seconds = Field(
+        0.0, description="Unload models that nobody has asked for so long; 0: never. Needs --load-on-demand."
+    )
+    arena_idle_secs: Seconds = Field(
+        30.0, description="When a model that nobody asks gives back what it keeps for large requests; 0: never."
+    )
     model_load_thread_count: Annotated[int, Field(ge=1, le=256)] = Field(4, description="Models loaded at once.")
 
     device: Literal[
@@ -96,9 +120,27 @@ class Settings(BaseModel):
     max_execution_secs: Seconds = Field(
         0.0, description="When a run is taken for hung and ended, for models that do not say it themselves; 0: never."
     )
+    rate_limit: Literal["off", "execution_count"] = Field(
+        "off",
+        description="execution_count: an instance runs only while it holds the resources of its "
+        "instance_group.rate_limiter, in the order of executions times priority; off: whenever there is work.",
+    )
+    rate_limit_resource: tuple[str, ...] = Field(
+        (),
+        description="NAME:COUNT[:DEVICE]: how much of a resource there is, on each device if none is named; without "
+        "any, as much as the instance asks for that needs most. May be given several times.",
+    )
     calibration_cache: str = Field(
         "auto",
         description="The directory that keeps what was measured of models; auto: in the user's cache; none: nowhere.",
+    )
+    compiled_cache_directory: str = Field(
+        "auto",
+        description="The directory that keeps compiled models, which load faster and are shared by all servers of a "
+        "user; auto: in the user's cache; off: none are kept.",
+    )
+    compiled_cache_size: Annotated[int, Field(ge=1)] = Field(
+        16 << 30, description="The most bytes of compiled models to keep; the ones used longest ago go first."
     )
     model_copy_directory: str = Field(
         "",
@@ -113,6 +155,28 @@ class Settings(BaseModel):
     )
     golden_requests: Literal["check", "require", "off"] = Field(
         "check", description="Whether models are tried with test_data_set_* beside them; require: these must be there."
+    )
+    model_signature: Literal["off", "check", "require"] = Field(
+        "off",
+        description="Whether models are compared with what was signed in model.sig beside them; require: it must be.",
+    )
+    model_signature_key: tuple[str, ...] = Field(
+        (), description="A file with the public key of somebody who may sign models. May be given several times."
+    )
+    model_signature_certificate: tuple[str, ...] = Field(
+        (), description="A file with certificates of those who certify signers of models. May be given several times."
+    )
+    model_signature_identity: str = Field(
+        "", description="Who may sign models by sigstore, such as an e-mail address or a workflow's address."
+    )
+    model_signature_issuer: str = Field("", description="Who vouches for that identity: an OpenID Connect issuer.")
+    model_signature_trust: str = Field(
+        "", description="The file with sigstore's ClientTrustConfig, by which such signatures are verified."
+    )
+    model_key_file: tuple[str, ...] = Field(
+        (),
+        description="A file with keys of encrypted models, one a line; ORTOLAN_MODEL_KEY may hold keys as well. "
+        "May be given several times.",
     )
     server_timing: bool = Field(
         False,
@@ -204,7 +268,16 @@ class Settings(BaseModel):
         0, description="The older name of --cache-config local,size=BYTES; 0: no cache."
     )
 
-    @field_validator("model_repository", "load_model", mode="before")
+    @field_validator(
+        "model_repository",
+        "load_model",
+        "rate_limit_resource",
+        "model_signature_key",
+        "model_signature_certificate",
+        "model_key_file",
+        "pin_model",
+        mode="before",
+    )
     @classmethod
     def _several(cls, value: object) -> object:
         """One text, as the environment has it, stands for a list parted by commas. Blank parts are none."""
@@ -229,6 +302,10 @@ class Settings(BaseModel):
             raise ValueError("--load-model=* must be the only --load-model")
         if not (self.allow_http or self.allow_grpc):
             raise ValueError("at least one of --allow-http and --allow-grpc must be true")
+        refuse_wrong_signers(self)
+        if self.model_idle_secs and not self.load_on_demand:
+            raise ValueError("--model-idle-secs needs --load-on-demand, or nothing would load the models again")
+        refuse_wrong_budget(self.model_memory_budget)
         return self
 
     @property
@@ -239,6 +316,15 @@ class Settings(BaseModel):
             return Path(self.calibration_cache)
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         return Path(base) / "ortolan" / "calibration"
+
+    @property
+    def compiled_models(self) -> Path | None:
+        if self.compiled_cache_directory in ("off", "none", ""):
+            return None
+        if self.compiled_cache_directory != "auto":
+            return Path(self.compiled_cache_directory).absolute()
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        return Path(base).absolute() / "ortolan" / "compiled"
 
     @property
     def downloads(self) -> Path | None:
@@ -268,6 +354,36 @@ def _parts(value: object, separator: str) -> object:
     if isinstance(value, str):
         value = value.split(separator)
     return [part.strip() for part in map(str, value) if part.strip()] if isinstance(value, list) else value
+
+
+def refuse_wrong_budget(text: str) -> None:
+    """Raises ValueError where the memory budget is no amount."""
+    try:
+        amount_of(text or "100%", 1)
+    except ValueError as error:
+        raise ValueError(f"--model-memory-budget {error}, got {text!r}") from None
+
+
+def refuse_wrong_signers(settings: Settings) -> None:
+    """Raises ValueError where somebody could believe that signatures are verified, and they are not."""
+    keyless = (settings.model_signature_identity, settings.model_signature_issuer, settings.model_signature_trust)
+    if any(keyless) and not all(keyless):
+        raise ValueError(
+            "--model-signature-identity, --model-signature-issuer and --model-signature-trust are only of use together"
+        )
+    signers = any((settings.model_signature_key, settings.model_signature_certificate, *keyless))
+    if signers and settings.model_signature == "off":
+        raise ValueError("signers of models are named: say --model-signature=require, or check, to have them verified")
+    if not signers and settings.model_signature != "off":
+        raise ValueError(
+            f"--model-signature={settings.model_signature} needs to know who may sign: --model-signature-key, "
+            "--model-signature-certificate, or --model-signature-identity with -issuer and -trust"
+        )
+
+
+def model_key_texts(environment: Mapping[str, str]) -> str:
+    """The keys of encrypted models from the environment, one a line; no setting, so that no flag shows them."""
+    return environment.get(MODEL_KEY, "").replace(",", "\n")
 
 
 def is_list(field: str) -> bool:
@@ -304,7 +420,7 @@ def likely_misspelt(environment: Mapping[str, str]) -> list[str]:
 
     Others are left alone: Kubernetes sets ``ORTOLAN_PORT`` and the like in every pod beside a service called ortolan.
     """
-    known = [ENVIRONMENT_PREFIX + field.upper() for field in Settings.model_fields]
+    known = [MODEL_KEY, *(ENVIRONMENT_PREFIX + field.upper() for field in Settings.model_fields)]
     sentences: list[str] = []
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:

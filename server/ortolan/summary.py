@@ -1,14 +1,16 @@
 """What a person is told at start: models, versions, devices, threads, addresses, and one request to try."""
 
 import json
+from dataclasses import replace
 from urllib.parse import quote
 
 from ortolan import __version__
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.served_version import ServedVersion
 from ortolan.execution.session import RUNTIME_VERSION
-from ortolan.inference.example_request import example_request, value_count
+from ortolan.inference.example_request import example_request, is_small, value_count
 from ortolan.repository import config_rendering
+from ortolan.repository.model_config import ModelConfig
 from ortolan.server import Server
 
 _EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
@@ -36,17 +38,25 @@ def models_table(manager: ModelManager) -> str:
 
 
 def _nothing(manager: ModelManager) -> str:
+    if manager.residency.rules.on_demand and manager.residency.loadable():
+        return "  no models loaded; each is when it is first asked"
     if manager.index():
         return "  no models loaded; load one with POST /v2/repository/models/NAME/load"
     return "  no models: the model repository is empty"
 
 
-def effective_config(manager: ModelManager, form: str) -> str:
-    """The configuration of the newest version that is served, nothing left open, as ``pbtxt`` or ``json``."""
-    *_, version = manager.serving()
+def config_text(config: ModelConfig, form: str) -> str:
+    """``config`` as ``pbtxt`` or ``json`` that may become the model's configuration, and then means the same.
+
+    Triton prints the largest batch as the preferred size where none is asked for. Here it is left out, so that it does
+    not turn into one when somebody changes ``max_batch_size``.
+    """
+    batching = config.dynamic_batching
+    if batching is not None and not batching.explicit:
+        config = replace(config, dynamic_batching=replace(batching, preferred_batch_sizes=()))
     if form == "json":
-        return json.dumps(config_rendering.to_json(version.config), indent=2, ensure_ascii=False)
-    return config_rendering.to_text(version.config).rstrip()
+        return json.dumps(config_rendering.to_json(config), indent=2, ensure_ascii=False)
+    return config_rendering.to_text(config).rstrip()
 
 
 def explanation(manager: ModelManager) -> str:
@@ -58,6 +68,8 @@ def explanation(manager: ModelManager) -> str:
             continue
         plan, profile = version.loaded.plan, version.loaded.profile
         lines += ["", f"{version.name} version {version.number}: {plan.batching.reason}"]
+        if version.loaded.maps_compiled:
+            lines.append("  its weights are mapped from the compiled cache")
         lines.append(f"  answers in a batch compared with single ones: {profile.invariance}")
         if plan.curves is None:
             lines.append(f"  no cost curve: {profile.note or 'it was not measured'}")
@@ -67,14 +79,18 @@ def explanation(manager: ModelManager) -> str:
             each_us = point.duration_ns / point.rows / 1000
             lines.append(f"  {point.rows:5} rows {point.duration_ns / 1000:10.1f} us {each_us:9.1f} us a row")
         if plan.batching.max_rows > 1 and not plan.batching.explicit:
-            lines.append(f"  {_largest_batch(curve.knee(plan.batching.max_rows))}")
+            lines.append(f"  {_usual_batch(curve.knee(plan.batching.max_rows), plan.batching.max_rows)}")
         inline = plan.inline_gate is not None and plan.inline_gate.admits(1, 0)
         lines.append(f"  a single row runs {'on the event loop' if inline else 'in an instance thread'}")
     return "\n".join(lines)
 
 
-def _largest_batch(rows: int) -> str:
-    return "requests run one by one: larger batches gain nothing" if rows == 1 else f"batches get up to {rows} rows"
+def _usual_batch(rows: int, most_rows: int) -> str:
+    """How large batches become where there is enough to do, by the cost curve."""
+    if rows == most_rows:
+        return f"batches get up to {most_rows} rows, which is max_batch_size"
+    usual = "requests run one by one" if rows == 1 else f"batches get about {rows} rows"
+    return f"{usual}, though max_batch_size allows {most_rows}: larger batches gain nothing"
 
 
 def _row(version: ServedVersion) -> tuple[str, str, str]:
@@ -85,8 +101,8 @@ def _row(version: ServedVersion) -> tuple[str, str, str]:
     threads = version.loaded.intra_op_threads
     size = version.signature.max_batch_size
     batches = "one request at a time"
-    if size > 1 and version.config.dynamic_batching is not None:
-        batches = f"batches of up to {size} rows"
+    if version.loaded.plan.batching.max_rows > 1:
+        batches = f"batches of up to {version.loaded.plan.batching.max_rows} rows"
     elif size > 1:
         batches = f"one request of up to {size} rows at a time"
     instances = "instance" if len(devices) == 1 else "instances"
@@ -121,10 +137,10 @@ def _reachable(address: str) -> str:
 
 
 def _example(server: Server) -> str:
-    """A curl line for the model whose example is shortest; empty where there is none."""
+    """A curl line for the model whose example is shortest; empty where there is none that is short enough to paste."""
     http = server.listeners.http
     versions = sorted(server.manager.serving(), key=lambda version: value_count(version.signature))
-    if http is None or not versions:
+    if http is None or not versions or not is_small(versions[0].signature):
         return ""
     address = _reachable(_address(server.settings.http_address, http.port))
     body = json.dumps(example_request(versions[0].signature), separators=(",", ":"))

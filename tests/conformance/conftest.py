@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import closing
 
+import perf_analyzer
 import pytest
 from conformance import models
 from conformance.served import Served
 from conformance.transports import TRANSPORTS, Transport
 from conformance.wire import Grpc, Http
+from perf_analyzer import PerfAnalyzer
 from server_process import ServerProcess, running
 
 
@@ -72,3 +74,12 @@ def http(conformance_server: ServerProcess) -> Iterator[Http]:
 def grpc_(conformance_server: ServerProcess) -> Iterator[Grpc]:
     with closing(Grpc(conformance_server)) as grpc:
         yield grpc
+
+
+@pytest.fixture(scope="session")
+def tool() -> PerfAnalyzer:
+    """Triton's load generator."""
+    found = perf_analyzer.found()
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found

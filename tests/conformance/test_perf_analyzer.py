@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx_models
-import perf_analyzer
 import pytest
 from callers import get
 from onnx import TensorProto
@@ -56,14 +55,6 @@ SHARED_MEMORY_MODES = {
     "gRPC, texts": ["grpc", *TEXTS],
     "streaming": ["grpc", *NUMBERS, "--async", "--streaming"],
 }
-
-
-@pytest.fixture(scope="module")
-def tool() -> PerfAnalyzer:
-    found = perf_analyzer.found()
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -11,26 +11,30 @@ from pathlib import Path
 import ensembles
 import numpy as np
 import onnx_models
+import onnx_sequences
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from ortolan.core.load_override import LoadOverride
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.response_cache import ResponseCache
-from ortolan.errors import DeadlineExceeded, InvalidArgument, NotFound
+from ortolan.errors import DeadlineExceeded, InvalidArgument, NotFound, QueueFull
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
 from ortolan.execution.request_queue import QueueLimits
 from ortolan.inference.datatypes import FP32, INT64
 from ortolan.inference.request import InferenceRequest, InferenceResponse, RequestedOutput, Tensor
+from ortolan.repository.golden_files import GoldenRule
 
 EIGHT = "max_batch_size: 8\n"
 
 
 @asynccontextmanager
-async def manager_of(*roots: Path, cache: ResponseCache | None = None) -> AsyncIterator[ModelManager]:
-    options = LoadingOptions(DeviceInventory(cores=2), DeviceShares(2))
+async def manager_of(
+    *roots: Path, cache: ResponseCache | None = None, golden: GoldenRule = "check"
+) -> AsyncIterator[ModelManager]:
+    options = LoadingOptions(DeviceInventory(cores=2), DeviceShares(2), golden=golden)
     manager = ModelManager(roots, options, QueueLimits(1000), load_threads=2, cache=cache)
     yield manager
     await manager.stop()
@@ -72,6 +76,148 @@ def states(manager: ModelManager) -> dict[str, tuple[str, str]]:
     return {entry.name: (entry.state, entry.reason) for entry in manager.index()}
 
 
+# -- golden requests ---------------------------------------------------------------------------------------------------
+
+
+def golden(root: Path, name: str, given: float, expected: float, rows: int = 2) -> None:
+    directory = root / name / "test_data_set_0"
+    directory.mkdir(exist_ok=True)
+    for file, value in (("input_0.pb", given), ("output_0.pb", expected)):
+        tensor = numpy_helper.from_array(np.full((rows, 4), value, np.float32))
+        (directory / file).write_bytes(tensor.SerializeToString())
+
+
+async def test_golden_requests_of_an_ensemble_are_run_through_its_steps(root: Path) -> None:
+    golden(root, "sum", 5, 16)
+    async with manager_of(root, cache=ResponseCache(1 << 20)) as manager:
+        await manager.load_all()
+        assert await answer(manager, "sum", 5) == 16
+        # What is tried out is no request of anybody's.
+        assert manager.find("sum", "").statistics.success.count == 1
+        golden(root, "sum", 5, 17)
+        put(root, "extra", 1)
+        await load_failing(manager, "sum", r"golden requests of model 'sum' refuse it: test_data_set_0: output 'out'")
+        assert await answer(manager, "sum", 5) == 16
+
+
+async def test_a_model_with_which_the_ensembles_answers_are_wrong_is_not_bound(root: Path) -> None:
+    golden(root, "sum", 5, 16)
+    async with manager_of(root) as manager:
+        await manager.load_all()
+        put(root, "ten", 20)
+        await manager.load("ten")
+        assert "expected 16.0, got 26.0" in states(manager)["sum"][1]
+        assert await answer(manager, "sum", 5) == 16
+        put(root, "ten", 10.001)
+        await manager.load("ten")
+        assert states(manager)["sum"] == ("READY", "")
+        assert await answer(manager, "sum", 5) == pytest.approx(16.001)
+        await manager.unload("sum")
+        await manager.unload("ten")
+        assert not manager.find("one", "").in_flight_requests
+
+
+async def trial_of(root: Path, manager: ModelManager) -> "asyncio.Task[object]":
+    """A load of ``late`` (adds 1, and takes a while) whose golden request is under way."""
+    onnx_models.save_version(root, "slow", onnx_models.slow(200_000), config=EIGHT)
+    ensembles.save(root, "late", ensembles.config(ensembles.chain("one", "slow")))
+    golden(root, "late", 0, 1)
+    await manager.load("one")
+    await manager.load("slow")
+    loading: asyncio.Task[object] = asyncio.create_task(manager.load("late"))
+    slow = manager.find("slow", "")
+    async with asyncio.timeout(30):
+        while not slow.in_flight_requests:  # noqa: ASYNC110 - it is the manager that sends it, without telling
+            await asyncio.sleep(0)
+    return loading
+
+
+async def test_a_model_that_is_replaced_while_its_ensemble_is_tried_out_is_bound_in_the_end(root: Path) -> None:
+    async with manager_of(root) as manager:
+        loading = await trial_of(root, manager)
+        first = manager.find("one", "")
+        put(root, "one", 1.0001)
+        async with asyncio.timeout(60):
+            await manager.load("one")
+            await loading
+            assert await answer(manager, "late", 0) == pytest.approx(1.0001)
+            # Nobody holds the one that was replaced any more.
+            await first.drained()
+
+
+async def test_a_model_that_is_unloaded_while_its_ensemble_is_tried_out_takes_it_along(root: Path) -> None:
+    async with manager_of(root) as manager:
+        loading = await trial_of(root, manager)
+        first = manager.find("one", "")
+        async with asyncio.timeout(60):
+            await manager.unload("one")
+            await asyncio.gather(loading, return_exceptions=True)
+            assert states(manager)["late"][0] == "UNAVAILABLE"
+            await first.drained()
+
+
+async def test_a_queue_that_is_full_is_no_wrong_answer(root: Path) -> None:
+    limited = "dynamic_batching { default_queue_policy { max_queue_size: 1 } }"
+    config = f"max_batch_size: 1 instance_group {{ count: 1 kind: KIND_CPU }} {limited}"
+    onnx_models.save_version(root, "slow", onnx_models.slow(300_000), config=config)
+    ensembles.save(root, "late", ensembles.config(ensembles.chain("slow"), max_batch_size=1))
+    golden(root, "late", 3, 3, rows=1)
+    x = Tensor("x", FP32, (1, 4), np.zeros((1, 4), np.float32))
+    async with manager_of(root) as manager, asyncio.timeout(60):
+        await manager.load("slow")
+        slow = manager.find("slow", "")
+        busy = [asyncio.create_task(slow.infer(InferenceRequest("slow", inputs=(x,)))) for _ in range(6)]
+        await manager.load("late")
+        assert any(isinstance(each, QueueFull) for each in await asyncio.gather(*busy, return_exceptions=True))
+        assert states(manager)["late"] == ("READY", "")
+
+
+@pytest.mark.parametrize(("rule", "state"), [("require", "UNAVAILABLE"), ("check", "READY")])
+async def test_golden_requests_cannot_be_run_through_sequences(
+    tmp_path: Path, rule: GoldenRule, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = onnx_sequences.block(onnx_sequences.SUM)
+    onnx_models.save_version(tmp_path, "total", onnx_sequences.accumulator(), config=config)
+    text = ensembles.config(ensembles.step("total", [("x", "in")], [("y", "out")]), max_batch_size=4)
+    ensembles.save(tmp_path, "sum", text.replace("dims: 4", "dims: 1"))
+    golden(tmp_path, "sum", 1, 99)
+    (tmp_path / "total" / "test_data_set_0").mkdir()
+    for file, value, name in (("input_0", 1, "x"), ("input_1", 2, "sum_in"), ("output_0", 3, "y")):
+        tensor = numpy_helper.from_array(np.full((1, 1), value, np.float32), name)
+        (tmp_path / "total" / "test_data_set_0" / f"{file}.pb").write_bytes(tensor.SerializeToString())
+    async with manager_of(tmp_path, golden=rule) as manager:
+        await manager.load_all()
+        assert (states(manager)["total"][0], states(manager)["sum"][0]) == ("READY", state)
+    told = caplog.text if rule == "check" else states(manager)["sum"][1]
+    assert "a step's model is served in sequences" in told
+
+
+async def test_the_tolerance_is_the_ensembles_own(root: Path) -> None:
+    golden(root, "sum", 5, 17)
+    text = 'parameters { key: "golden_atol" value { string_value: "%s" } }'
+    ensembles.save(root, "sum", ensembles.config(ensembles.chain("one", "ten"), extra=text % "2"))
+    async with manager_of(root) as manager:
+        await manager.load_all()
+        assert states(manager)["sum"] == ("READY", "")
+        ensembles.save(root, "sum", ensembles.config(ensembles.chain("one", "ten"), extra=text % "much"))
+        await load_failing(manager, "sum", "golden_atol")
+
+
+@pytest.mark.parametrize(("rule", "state"), [("require", "UNAVAILABLE"), ("check", "READY"), ("off", "READY")])
+async def test_golden_requests_can_be_required_of_ensembles_too(root: Path, rule: GoldenRule, state: str) -> None:
+    for name, given, expected in (("one", 1, 2), ("ten", 1, 11)):
+        golden(root, name, given, expected)
+    async with manager_of(root, golden=rule) as manager:
+        await manager.load_all()
+        assert states(manager)["one"][0] == "READY"
+        assert states(manager)["sum"][0] == state
+
+
+async def load_failing(manager: ModelManager, name: str, why: str) -> None:
+    with pytest.raises(InvalidArgument, match=why):
+        await manager.load(name)
+
+
 # -- answering --------------------------------------------------------------------------------------------------------
 
 
@@ -83,6 +229,16 @@ async def test_an_ensemble_answers_with_what_its_steps_give_one_after_another(ro
     (output,) = response.outputs
     assert (output.name, output.shape) == ("out", (3, 4))
     assert np.all(output.array == 16)
+
+
+async def test_an_ensemble_is_loaded_without_a_version_directory(root: Path) -> None:
+    (root / "sum" / "1").rmdir()
+    async with manager_of(root) as manager:
+        await manager.load_all()
+        assert await answer(manager, "sum", 5) == 16
+        (root / "sum" / "config.pbtxt").write_text(ensembles.config(ensembles.chain("ten", "ten")))
+        await manager.load("sum")
+        assert await answer(manager, "sum", 5) == 25
 
 
 async def test_each_request_counts_once_in_the_ensemble_and_once_in_each_model(root: Path) -> None:
@@ -138,21 +294,21 @@ async def test_what_does_not_fit_the_ensemble_is_refused_before_any_step(root: P
 
 
 async def test_a_deadline_holds_for_the_steps(root: Path) -> None:
-    onnx_models.save_version(root, "slow", onnx_models.slow(2_000_000_000), config=EIGHT)
+    onnx_models.save_version(root, "slow", onnx_models.slow_as_asked(), config=EIGHT)
     ensembles.save(root, "late", ensembles.config(ensembles.chain("one", "slow")))
     async with manager_of(root) as manager:
         await manager.load_all(["late"])
         with pytest.raises(DeadlineExceeded, match="in ensemble 'late', "):
-            await asked(manager, "late", deadline_ns=time.monotonic_ns() + 50_000_000)
+            await asked(manager, "late", 2e9, deadline_ns=time.monotonic_ns() + 50_000_000)
 
 
 async def test_a_cancelled_request_takes_its_steps_with_it(root: Path) -> None:
-    onnx_models.save_version(root, "slow", onnx_models.slow(2_000_000_000), config=EIGHT)
+    onnx_models.save_version(root, "slow", onnx_models.slow_as_asked(), config=EIGHT)
     two_sides(root, "slow", "slow")
     async with manager_of(root) as manager:
         await manager.load_all(["sides"])
         slow = manager.find("slow", "")
-        task = asyncio.create_task(asked(manager, "sides"))
+        task = asyncio.create_task(asked(manager, "sides", 2e9))
         while not any(instance.running for each in slow.schedulers for instance in each.instances):  # noqa: ASYNC110
             await asyncio.sleep(0)
         task.cancel()

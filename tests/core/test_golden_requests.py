@@ -11,7 +11,7 @@ import onnx_models
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ortolan.core.golden_requests import Tolerance, tolerance_of, worst_difference
+from ortolan.core.golden_answers import Tolerance, tolerance_of, worst_difference
 from ortolan.core.model_loader import LoadingOptions, load_version, read_config, wanted_versions
 from ortolan.core.model_version import LoadedModel
 from ortolan.errors import InvalidArgument
@@ -223,7 +223,10 @@ def test_a_data_set_that_makes_no_sense_refuses_the_model(
         (lambda folder: (folder / "input_0.pb").rename(folder / "input_1.pb"), "has no input_0.pb, but has input_1.pb"),
         (lambda folder: (folder / "input_0.pb").unlink(), "no tensor for input 'x'"),
         (lambda folder: _replace(folder / "input_0.pb").mkdir(), "input_0.pb cannot be read: not a regular file"),
-        (lambda folder: _replace(folder / "input_0.pb").symlink_to("/etc/hostname"), "leads out of the model's"),
+        (
+            lambda folder: _replace(folder / "input_0.pb").symlink_to("/etc/hostname"),
+            "input_0.pb cannot be used; its text is not",
+        ),
         (lambda folder: _replace(folder / "input_0.pb").symlink_to("nowhere"), "input_0.pb is not there"),
     ],
 )
@@ -233,6 +236,31 @@ def test_files_that_cannot_be_used_refuse_the_model(
     change(save_set(saved(tmp_path) / "test_data_set_0", [tensor(1)], [tensor(2)]))
     with pytest.raises(InvalidArgument, match=reason):
         load(tmp_path)
+
+
+def test_what_lies_outside_counts_and_is_not_quoted(tmp_path: Path) -> None:
+    secret = save_set(tmp_path / "elsewhere", [tensor(1)], [tensor(7)])
+    model = saved(tmp_path / "repository")
+    (model / "test_data_set_0").symlink_to(secret)
+    with pytest.raises(InvalidArgument, match=r"test_data_set_0 does not fit, or has other answers; its text is") as it:
+        load(tmp_path / "repository")
+    assert "7" not in it.value.message
+    (secret / "output_0.pb").write_bytes(tensor(2, "hunter2").SerializeToString())
+    with pytest.raises(InvalidArgument, match="its text is not shown") as it:
+        load(tmp_path / "repository")
+    assert "hunter2" not in it.value.message
+    (secret / "output_0.pb").write_bytes(tensor(2).SerializeToString())
+    assert load(tmp_path / "repository").notes == ()
+
+
+def test_what_a_version_links_to_is_its_own(tmp_path: Path) -> None:
+    """As where versions are links into a store of artifacts, or the whole model is one."""
+    store = saved(tmp_path / "store")
+    save_set(store / "1" / "test_data_set_0", [tensor(1)], [tensor(7)])
+    (tmp_path / "repository" / "m").mkdir(parents=True)
+    (tmp_path / "repository" / "m" / "1").symlink_to(store / "1")
+    with pytest.raises(InvalidArgument, match=r"expected 7\.0, got 2\.0"):
+        load(tmp_path / "repository")
 
 
 def _replace(path: Path) -> Path:

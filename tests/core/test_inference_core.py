@@ -1,6 +1,5 @@
 """What frontends may ask of the core, and what they hear when it cannot be answered."""
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import onnx_models
 import pytest
 
 import ortolan
+from ortolan.core.control_rules import ControlMode
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import ModelManager
@@ -27,12 +27,12 @@ X = np.zeros((1, 4), np.float32)
 
 @asynccontextmanager
 async def core_of(
-    root: Path, control_by_api: bool = True, strict_readiness: bool = True, load: bool = True
+    root: Path, control_mode: ControlMode = "explicit", strict_readiness: bool = True, load: bool = True
 ) -> AsyncIterator[InferenceCore]:
     manager = ModelManager([root], LoadingOptions(DeviceInventory(cores=1), DeviceShares(1)), QueueLimits(100))
     if load:
         await manager.load_all()
-    yield InferenceCore(manager, "ortolan", control_by_api, strict_readiness)
+    yield InferenceCore(manager, "ortolan", control_mode, strict_readiness)
     await manager.stop()
 
 
@@ -109,19 +109,20 @@ async def test_a_model_is_ready_or_not_or_unknown(tmp_path: Path) -> None:
 async def test_metadata_names_the_versions_and_the_tensors_as_clients_see_them(tmp_path: Path) -> None:
     two_versions(tmp_path)
     async with core_of(tmp_path) as core:
-        found = core.model_metadata("m", "")
+        found = await core.model_metadata("m", "")
         assert (found.name, found.versions, found.platform) == ("m", ("1", "2"), "onnxruntime_onnx")
         assert found.inputs == (TensorMetadata("x", "FP32", (-1, 4)),)
         assert found.outputs == (TensorMetadata("y", "FP32", (-1, 4)),)
-        assert core.model_metadata("m", "1").versions == ("1",)
-        assert core.signature("m", "").max_batch_size == core.model_config("m", "").max_batch_size == 4
-        assert core.model_config_json("m", "")["name"] == "m"
+        assert (await core.model_metadata("m", "1")).versions == ("1",)
+        assert (await core.signature("m", "")).max_batch_size == 4
+        assert (await core.model_config("m", "")).max_batch_size == 4
+        assert (await core.model_config_json("m", ""))["name"] == "m"
         assert found.properties == {
             "batching": "automatic, by the measured cost curve",
             "batch_invariance": "bitwise",
         }
         with pytest.raises(NotFound):
-            core.model_metadata("nowhere", "")
+            await core.model_metadata("nowhere", "")
 
 
 async def test_statistics_are_of_one_version_of_a_model_or_of_all(tmp_path: Path) -> None:
@@ -215,24 +216,35 @@ async def test_a_name_that_is_not_in_the_repository_is_refused(tmp_path: Path, n
             await core.load(name)
 
 
-async def test_without_explicit_control_nothing_is_loaded_on_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("poll", "explicit model load / unload is not allowed if polling is enabled; start the server with "),
+        ("none", "explicit model load / unload is not allowed where models are only loaded at the start; start the "),
+    ],
+)
+async def test_without_explicit_control_nothing_is_loaded_on_request(
+    tmp_path: Path, mode: ControlMode, said: str
+) -> None:
     two_versions(tmp_path)
-    async with core_of(tmp_path, control_by_api=False) as core:
-        with pytest.raises(Unavailable, match="explicit model load / unload is not allowed if polling is enabled"):
-            await core.load("m")
-        with pytest.raises(Unavailable, match="explicit model load / unload is not allowed"):
-            await core.unload("m")
+    async with core_of(tmp_path, mode) as core:
+        for call in (core.load, core.unload):
+            with pytest.raises(Unavailable) as refused:
+                await call("m")
+            assert refused.value.message.startswith(said)
+            assert refused.value.message.endswith("--model-control-mode=explicit to allow it")
         assert await infer(core) == 2
 
 
-async def test_a_repository_that_went_away_is_unavailable_and_not_named(tmp_path: Path) -> None:
+async def test_of_a_repository_that_went_away_what_is_known_is_told_and_nothing_is_loaded(tmp_path: Path) -> None:
     root = tmp_path / "repository"
     two_versions(root)
     async with core_of(root) as core:
-        shutil.rmtree(root)
+        onnx_models.save_version(root, "waits", onnx_models.adder(1))
+        before = await core.index(only_ready=False)
+        root.rename(tmp_path / "away")
+        assert await core.index(only_ready=False) == await core.index(only_ready=False) == before
         with pytest.raises(Unavailable, match="the model repository cannot be read") as failure:
-            await core.index(only_ready=False)
-        assert str(tmp_path) not in failure.value.message
-        with pytest.raises(Unavailable, match="the model repository cannot be read"):
             await core.load("m")
+        assert str(tmp_path) not in failure.value.message
         assert await infer(core) == 2

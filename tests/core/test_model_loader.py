@@ -19,7 +19,7 @@ from ortolan.execution.cost_curve import CurvePoint
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
 from ortolan.execution.instance import execute
-from ortolan.execution.request_queue import QueuedRequest
+from ortolan.execution.queued_request import QueuedRequest
 from ortolan.execution.running import Running
 from ortolan.execution.warm_up import made_up_inputs
 from ortolan.inference.datatypes import FP32
@@ -92,10 +92,10 @@ def test_the_file_says_how_many_instances_there_are(tmp_path: Path) -> None:
         ('default_model_filename: "other.onnx"', "has no file 'other.onnx'; there is 'model.onnx' instead"),
         ('default_model_filename: "../../x.onnx"', "must be a relative name inside the version's directory"),
         ("version_policy { specific { versions: [ 7 ] } }", r"at least one version must be available.*\[1\] are there"),
-        ('model_operations { op_library_filename: "/x/libops.so" }', "library of operators 'libops.so' cannot be load"),
+        ('model_operations { op_library_filename: "/x/libops.so" }', "library of operators 'libops.so' is not there"),
         (
             'output [{ name: "y" data_type: TYPE_FP32 dims: [ 4 ] label_filename: "labels.txt" }]',
-            "label_filename 'labels.txt' cannot be read",
+            "label_filename 'labels.txt' is not there",
         ),
     ],
 )
@@ -191,8 +191,11 @@ def test_weights_beside_the_model_are_loaded_with_it(tmp_path: Path) -> None:
     [
         (["m/config.pbtxt"], "no version found: expected a directory with a positive number"),
         (["m/config.pbtxt", "m/01/model.onnx"], "'01' has a leading zero"),
-        (["m/1/"], "has no file 'model.onnx'; there is nothing instead"),
-        (["m/1/model.onnx"], "ONNX Runtime cannot load model 'm': No graph was found"),
+        (["m/1/"], "has no file 'model.onnx'; there is nothing instead. Put the model there."),
+        (["m/1/model.pt"], "there is 'model.pt' instead. 'model.pt' is a model of PyTorch, and this server runs ONNX"),
+        (["m/1/model.savedmodel/saved_model.pb"], "'model.savedmodel' is a model of TensorFlow"),
+        (["m/1/digits.onnx", "m/1/model.pt"], "Rename the file"),
+        (["m/1/model.onnx"], "ONNX Runtime cannot load model 'm': its file is empty"),
         (["m/1/model.onnx/"], "has no file 'model.onnx/model.onnx'; there is nothing instead"),
     ],
 )
@@ -413,7 +416,7 @@ def test_a_warm_up_sample_that_fails_fails_the_load_and_is_named(tmp_path: Path)
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ('input_data_file: "missing"', "there is no file 'missing' in the model's warmup directory"),
+        ('input_data_file: "missing"', "the file 'missing' in the model's warmup directory is not there"),
         ('input_data_file: "short"', "file 'short' has 3 bytes, expected 16"),
         ('input_data_file: "../../secret"', "must be a relative name inside the model's warmup directory"),
     ],

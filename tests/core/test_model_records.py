@@ -24,9 +24,24 @@ READY, UNAVAILABLE = VersionState.READY, VersionState.UNAVAILABLE
 def test_a_version_that_cannot_be_had_is_refused_for_its_reason(
     version: str, kind: type[OrtolanError], words: str
 ) -> None:
-    model = Model("m", {1: VersionRecord(UNAVAILABLE, UNLOADED)})
+    model = Model("m", {1: VersionRecord(UNAVAILABLE, UNLOADED), 8: VersionRecord(UNAVAILABLE, UNLOADED)})
     with pytest.raises(kind, match=words):
         model.find(version)
+
+
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        (UNLOADED, ""),  # Triton's words alone: there is no more to say
+        ("bad file", ": version 1 is at UNAVAILABLE state: bad file"),
+        ("unloaded: idle for 300 s", ": unloaded: idle for 300 s"),
+    ],
+)
+def test_a_request_for_what_is_not_served_is_told_the_reason_that_is_known(reason: str, why: str) -> None:
+    model = Model("m", {1: VersionRecord(UNAVAILABLE, reason)})
+    with pytest.raises(NotFound) as refused:
+        model.find("")
+    assert refused.value.message == f"Request for unknown model: 'm' has no available versions{why}"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +68,13 @@ def test_the_index_tells_each_version_and_why(model: Model, lines: list[IndexEnt
         (Model("m", {1: VersionRecord(UNAVAILABLE, "bad")}), True, ["version 1 is at UNAVAILABLE state: bad"]),
         (Model("m", {1: VersionRecord(VersionState.UNLOADING)}), False, []),
         (Model("m", problem="no config"), True, ["no config"]),
+        (Model("m", problem="no version", incomplete=True), False, ["no version"]),
+        (
+            Model("m", {1: VersionRecord(UNAVAILABLE, "cut", incomplete=True)}),
+            False,
+            ["version 1 is at UNAVAILABLE state: cut"],
+        ),
+        (Model("m", {1: VersionRecord(UNAVAILABLE, UNLOADED)}, lost=True), True, []),
     ],
 )
 def test_a_model_is_amiss_when_something_should_be_ready_and_is_not(
@@ -72,5 +94,10 @@ def test_what_is_wanted_no_more_is_forgiven_and_what_failed_may_be_tried_again()
         ("", None),
     ]
     model.versions[2].failed_fingerprint = "d"
-    model.forget_failures()
+    model.forget_failures(None)
+    assert model.versions[2].failed_fingerprint == "d"
+    model.forget_failures(attempt := object())
     assert model.versions[2].failed_fingerprint is None
+    model.versions[2].failed_fingerprint = "e"
+    model.forget_failures(attempt)
+    assert model.versions[2].failed_fingerprint == "e"

@@ -281,6 +281,17 @@ WARM_UP = [
         "inputs": {"x": {"data_type": "TYPE_FP32", "dims": [4], "input_data_file": "raw"}},
     }
 ]
+STATE_TENSOR = {"data_type": "TYPE_FP32", "dims": [4]}
+STATES = {
+    "state": [
+        {
+            "input_name": "x",
+            "output_name": "y",
+            **STATE_TENSOR,
+            "initial_state": [{"name": "first", "data_file": "raw", **STATE_TENSOR}],
+        }
+    ]
+}
 
 
 @pytest.mark.parametrize(
@@ -288,6 +299,7 @@ WARM_UP = [
     [
         ({"output": LABELS}, "label_filename of output 'y' 'labels.txt' names a file of the server"),
         ({"model_warmup": WARM_UP}, "model_warmup.inputs.input_data_file 'raw' names a file of the server"),
+        ({"sequence_batching": STATES}, "state.initial_state.data_file 'raw' names a file of the server"),
     ],
 )
 @pytest.mark.parametrize("loose", [True, False])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_models
+import onnx_sequences
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -22,6 +23,7 @@ from ortolan.errors import Internal, InvalidArgument
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
 from ortolan.repository.directory import walk
+from ortolan.repository.file_checks import FileChecks
 from ortolan.repository.manifest import ManifestRule, Manifests
 from ortolan.repository.model_directory import ModelEntry
 from ortolan.repository.override_directory import OverrideDirectories
@@ -80,7 +82,9 @@ def load(root: Path, rules: CopyRules, manifest: ManifestRule = "check", name: s
 
 
 def take(root: Path, rules: CopyRules, manifests: Manifests | None = None) -> PrivateModel:
-    return take_privately(entry_of(root), root / "m" / "1" / "model.onnx", manifests or Manifests("m"), rules)
+    return take_privately(
+        entry_of(root), root / "m" / "1" / "model.onnx", FileChecks(manifests or Manifests("m")), rules
+    )
 
 
 def answer(loaded: LoadedModel, x: float = 1) -> list[float]:
@@ -223,6 +227,13 @@ def test_a_damaged_file_that_may_name_others_is_refused(root: Path, rules: CopyR
         load(root, rules)
 
 
+def test_what_only_looks_as_if_it_named_others_is_told_for_what_it_is(root: Path, rules: CopyRules) -> None:
+    save_with_weights(root)
+    (root / "m" / "1" / "model.onnx").write_bytes(b"<!DOCTYPE html><html>see the other location</html>")
+    with pytest.raises(InvalidArgument, match=r"its file 'model\.onnx' is an HTML page"):
+        load(root, rules)
+
+
 @pytest.mark.parametrize("proto", [large(), with_external_data("w.bin")], ids=["large", "external"])
 def test_without_a_place_for_copies_a_load_says_so(root: Path, proto: onnx.ModelProto) -> None:
     onnx_models.save_version(root, "m", proto)
@@ -263,6 +274,20 @@ def test_every_file_that_is_loaded_must_be_as_the_manifest_says(root: Path, rule
     load(root, rules, "off").remove_files()
 
 
+def test_the_file_of_an_initial_state_must_be_as_the_manifest_says(root: Path, rules: CopyRules) -> None:
+    initial = 'initial_state { name: "first" data_type: TYPE_FP32 dims: 1 data_file: "hundred" }'
+    config = onnx_sequences.block(onnx_sequences.SUM.replace("dims: [ 1 ]", f"dims: [ 1 ] {initial}"))
+    onnx_models.save_version(root, "m", onnx_sequences.accumulator(), config=config)
+    (root / "m" / "initial_state").mkdir()
+    (root / "m" / "initial_state" / "hundred").write_bytes(np.float32(100).tobytes())
+    manifest = root / "m" / "SHA256SUMS"
+    manifest.write_text(listed(root, "1/model.onnx", "config.pbtxt"))
+    with pytest.raises(InvalidArgument, match="'initial_state/hundred' is not in its SHA256SUMS"):
+        load(root, rules)
+    manifest.write_text(listed(root, "1/model.onnx", "config.pbtxt", "initial_state/hundred"))
+    load(root, rules, "require").remove_files()
+
+
 @pytest.mark.parametrize("proto", [onnx_models.doubler(), large()], ids=["small", "large"])
 def test_a_model_whose_hash_is_another_is_refused(root: Path, rules: CopyRules, proto: onnx.ModelProto) -> None:
     onnx_models.save_version(root, "m", proto)
@@ -298,3 +323,20 @@ def test_what_sha256sum_writes_is_taken_as_it_is(root: Path, rules: CopyRules) -
     )
     (root / "m" / "SHA256SUMS").write_text(written.stdout)
     assert answer(load(root, rules, "require")) == [1, 2, 3, 4]
+
+
+def test_a_model_that_is_larger_than_any_can_be_is_refused_at_once(root: Path, rules: CopyRules) -> None:
+    os.truncate(onnx_models.save_version(root, "m", onnx_models.doubler()) / "1" / "model.onnx", 8 << 40)
+    with pytest.raises(InvalidArgument, match=r"has 8796093022208 bytes, and ONNX Runtime loads at most 2147483647"):
+        load(root, rules)
+    assert copies(root) == []
+
+
+def test_a_hash_that_is_known_is_taken_unless_something_checks_it(root: Path, rules: CopyRules) -> None:
+    save_with_weights(root)
+    rules = replace(rules, known=lambda _: "0" * 64)
+    assert answer(load(root, rules)) == [1, 2, 3, 4]
+    known = take(root, rules).facts.sha256
+    (root / "m" / "SHA256SUMS").write_text(listed(root, "1/model.onnx", "1/w.bin"))
+    assert answer(load(root, rules)) == [1, 2, 3, 4]
+    assert known == hashlib.sha256(f"{'0' * 64}\n{'0' * 64} w.bin\n".encode()).hexdigest()

@@ -191,7 +191,11 @@ async def test_without_namespaces_a_full_name_is_no_name(namespaces: tuple[Path,
     await manager.load_all()
     with pytest.raises(NotFound):
         manager.find("x::single", "")
-    assert manager.failures() == {"m": ["model appears in two or more repositories"]}
+    said = (
+        "model appears in two or more repositories, 'x' and 'y': remove it from all but one, or serve x::m and y::m "
+        "with --model-namespacing"
+    )
+    assert manager.failures() == {"m": [said]}
     await manager.stop()
 
 

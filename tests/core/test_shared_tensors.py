@@ -265,7 +265,7 @@ async def test_what_the_model_cannot_take_is_refused_before_anything_is_read(
     onnx_models.save_version(tmp_path, "m", onnx_models.doubler())
     manager = ModelManager([tmp_path], LoadingOptions(DeviceInventory(cores=1), DeviceShares(1)), QueueLimits(100))
     await manager.load_all()
-    core = InferenceCore(manager, "ortolan", False, True, shared_tensors=SharedTensors(regions))
+    core = InferenceCore(manager, "ortolan", "none", True, shared_tensors=SharedTensors(regions))
     good = InferenceRequest("m", inputs=(given(16, shape=(1, 4)),), outputs=(wanted("y", 64, 16),))
     assert (await core.infer(good)).outputs[0].shape == (1, 4)
     assert shared.read(16, 64) == (2 * X).tobytes()

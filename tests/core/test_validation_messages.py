@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_models
 import pytest
@@ -29,6 +30,14 @@ def fixed() -> onnx.ModelProto:
 
 def variable() -> onnx.ModelProto:
     return onnx_models.doubler(("batch", "n"))
+
+
+def with_a_default() -> onnx.ModelProto:
+    """y = x + bias, where a request may send another bias."""
+    shape = (TensorProto.FLOAT, ["batch", 4])
+    nodes = [helper.make_node("Add", ["x", "bias"], ["y"])]
+    inputs = [("x", *shape), ("bias", TensorProto.FLOAT, [4])]
+    return onnx_models.model(nodes, inputs, [("y", *shape)], {"bias": np.zeros(4, np.float32)})
 
 
 def of_two_inputs() -> onnx.ModelProto:
@@ -149,6 +158,13 @@ AGAINST_THE_GRAPH = [
         "under the version policy",
         "write version_policy { specific { versions: [ 1 ] } }",
     ),
+    (
+        with_a_default,
+        BATCH + X + X.replace('"x"', '"bias"') + Y,
+        "the model has a default for 'bias'",
+        "max_batch_size is 4",
+        "leave the input out, or set max_batch_size: 0",
+    ),
     (batchable, 'default_model_filename: "a.onnx"', "there is 'model.onnx'", "no file 'a.onnx'", "Rename the file"),
 ]
 
@@ -203,11 +219,42 @@ BY_ITSELF = [
     ("instance_group [ { count: -1 } ]", "got -1", "between 1 and 4096"),
     (
         BATCH + X + Y.replace("[ 4 ]", '[ 4 ] label_filename: "l.txt"'),
-        "label_filename 'l.txt' cannot be read",
+        "label_filename 'l.txt' is not there",
         "a text file",
     ),
     (X.replace("data_type", "format: FORMAT_NHWC data_type") + Y, "got 1", "require 3 dims"),
-    ('backend: "python"', "backend 'python' is not available", 'write backend: "onnxruntime", or leave it out'),
+    ('platform: "tensorrt_plan"', "platform 'tensorrt_plan' is not available", "export the model to ONNX and write"),
+    (
+        'model_repository_agents { agents { name: "checksum" } }',
+        "repository agent 'checksum' is not available",
+        "leave model_repository_agents out; SHA256SUMS",
+    ),
+    (
+        "optimization { execution_accelerators { cpu_execution_accelerator { name: 'openvino' } } }",
+        "asks for OpenVINOExecutionProvider, which this ONNX Runtime does not have",
+        "Install the ONNX Runtime build that has it, or set the model parameter 'fallback'",
+    ),
+    (
+        "optimization { execution_accelerators { cpu_execution_accelerator { name: 'warp' } } }",
+        "unknown Execution Accelerator 'warp' is requested for model 'm'",
+        "known are cpu, cuda",
+    ),
+    (
+        "parameters { key: 'session.disable_prepackin' value { string_value: '1' } }",
+        "unknown parameter of model 'm' 'session.disable_prepackin'",
+        "did you mean 'session.disable_prepacking'?",
+    ),
+    (
+        'backend: "python"',
+        "backend 'python' is not available: this server runs ONNX models; export the model to ONNX",
+        'or backend: "onnxruntime", or leave both out',
+    ),
+    (
+        'platform: "onnxruntime"',
+        "platform 'onnxruntime' is not available: for an ONNX model",
+        'write platform: "onnxruntime_onnx" or backend: "onnxruntime", or leave both out',
+    ),
+    ('backend: "ORT"', "backend 'ORT' is not available: for an ONNX model", 'write platform: "onnxruntime_onnx" or'),
     ("model_transaction_policy { decoupled: true }", "decoupled", "must be false"),
     ("max_batch_sze: 4", 'unknown field "max_batch_sze" at line 1', 'did you mean "max_batch_size"?'),
     (X.replace("TYPE_FP32", "FP32"), 'unknown value "FP32" at line 1', 'did you mean "TYPE_FP32"?'),

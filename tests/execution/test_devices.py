@@ -158,13 +158,13 @@ def test_an_unknown_accelerator_is_refused_naming_the_known() -> None:
     [
         ({}, {}),
         ({"precision_mode": "FP32"}, {}),
-        ({"precision_mode": "FP16"}, {"trt_fp16_enable": "1"}),
-        ({"precision_mode": "BF16"}, {"trt_bf16_enable": "1"}),
-        ({"precision_mode": "INT8"}, {"trt_int8_enable": "1"}),
+        ({"precision_mode": "FP16"}, {"trt_fp16_enable": "True"}),
+        ({"precision_mode": "BF16"}, {"trt_bf16_enable": "True"}),
+        ({"precision_mode": "INT8"}, {"trt_int8_enable": "True"}),
         ({"max_workspace_size_bytes": "1073741824"}, {"trt_max_workspace_size": "1073741824"}),
         ({"int8_calibration_table_name": "t"}, {"trt_int8_calibration_table_name": "t"}),
-        ({"int8_use_native_calibration_table": "1"}, {"trt_int8_use_native_calibration_table": "1"}),
-        ({"trt_engine_cache_enable": "1"}, {"trt_engine_cache_enable": "1"}),
+        ({"int8_use_native_calibration_table": "1"}, {"trt_int8_use_native_calibration_table": "True"}),
+        ({"trt_engine_cache_enable": "1"}, {"trt_engine_cache_enable": "True"}),
         ({"trt_builder_optimization_level": "5"}, {"trt_builder_optimization_level": "5"}),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_wrong_option_of_an_accelerator_is_refused(accelerator: Accelerator, t
 def test_cuda_has_tritons_parameters_and_its_own_options() -> None:
     settings = SessionSettings(provider_options={"gpu_mem_limit": "5", "arena_extend_strategy": "1"})
     config = model(GPU_GROUP, gpu=(Accelerator("cuda", {"use_tf32": "0", "gpu_mem_limit": "7"}),))
-    expected = {"gpu_mem_limit": "7", "arena_extend_strategy": "1", "use_tf32": "0", "device_id": "0"}
+    expected = {"gpu_mem_limit": "7", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0", "device_id": "0"}
     assert chain(config, TWO_GPUS, settings=settings)[0] == (CUDA, expected)
 
 

@@ -16,7 +16,8 @@ from ortolan.execution.batch_policy import Batching
 from ortolan.execution.device_share import DeviceShare, DeviceUser
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
 from ortolan.execution.instance import Execution, Instance, Outcome, execute
-from ortolan.execution.request_queue import QueuedRequest, QueueLimits, RequestQueue
+from ortolan.execution.queued_request import QueuedRequest
+from ortolan.execution.request_queue import QueueLimits, RequestQueue
 from ortolan.execution.running import Running
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings

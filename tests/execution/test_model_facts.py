@@ -63,7 +63,7 @@ def test_a_node_is_found_in_chunks_of_any_size(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("content", "names_files"),
-    [(b"", False), (b"locatio", False), (b"n" * CHUNK + b"locations", True), (b"x" * (CHUNK - 3) + b"location", True)],
+    [(b"", False), (b"locatio", False), (b"n" * CHUNK + b"locations", True), (b"n" * (CHUNK - 3) + b"location", True)],
 )
 def test_a_content_that_may_name_files_is_known_by_its_words(content: bytes, names_files: bool) -> None:
     assert read_by(content).names_files is names_files

@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
+from ortolan.execution.load_refusals import ModelNotLoadable
 from ortolan.execution.model_mending import open_session
-from ortolan.execution.session import ModelNotLoadable, Session
+from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.inference.datatypes import Array
 from ortolan.repository.model_config import InstanceKind

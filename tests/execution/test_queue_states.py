@@ -15,7 +15,8 @@ from ortolan.execution.batch_policy import Batching
 from ortolan.execution.cost_curve import CurveBook, CurvePoint
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
 from ortolan.execution.instance import execute
-from ortolan.execution.request_queue import QueuedRequest, QueueLimits, Refusal, RequestQueue
+from ortolan.execution.queued_request import QueuedRequest, Refusal
+from ortolan.execution.request_queue import QueueLimits, RequestQueue
 from ortolan.execution.running import Running
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
@@ -247,7 +248,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestQueueMachine.settings = settings(max_examples=70, stateful_step_count=30, deadline=None)
 
 
 def test_a_run_that_no_one_waits_for_is_not_begun() -> None:

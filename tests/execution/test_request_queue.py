@@ -11,7 +11,8 @@ import pytest
 from ortolan.errors import DeadlineExceeded, QueueFull, RequestTimeout, Unavailable
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.cost_curve import CurveBook, CurvePoint
-from ortolan.execution.request_queue import QueuedRequest, QueueLimits, Refusal, RequestQueue, Work
+from ortolan.execution.queued_request import QueuedRequest, Refusal
+from ortolan.execution.request_queue import QueueLimits, RequestQueue, Work
 from ortolan.execution.waiting_line import LinePolicy
 from ortolan.repository.model_config import QueuePolicy, TimeoutAction
 

@@ -337,6 +337,19 @@ async def test_a_client_that_goes_at_once_costs_nothing() -> None:
         assert executions(scheduler) == {}
 
 
+async def test_a_request_that_is_lost_twice_takes_no_one_before_it_along() -> None:
+    async with scheduler_of(SLOW) as scheduler:
+        first, second, third, fourth = ask(
+            scheduler, request(1, 20_000, "s", output="sum"), *(request(1, 1, output="sum") for _ in range(3))
+        )
+        await until_running(scheduler)
+        # The fourth is lost with the third, and then by its own client.
+        third.cancel()
+        fourth.cancel()
+        assert await sums([first, second]) == [20_000, 20_001]
+        assert await sums([third, fourth]) == [asyncio.CancelledError] * 2
+
+
 async def test_a_client_that_goes_between_a_batch_and_its_task_leaves_the_lane_usable() -> None:
     async with scheduler_of() as scheduler:
         (task,) = ask(scheduler, request(1, 1, "s"))

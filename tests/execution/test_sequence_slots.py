@@ -154,6 +154,15 @@ def test_a_sequence_that_loses_a_request_ends_with_those_before_it(
     assert slots.is_live(1) is goes_on
 
 
+def test_what_is_lost_already_takes_no_one_along() -> None:
+    slots = slots_of()
+    requests = [request(1, each) for each in ("s", "", "")]
+    sequence, *_ = [slots.admit(each) for each in requests]
+    assert slots.lose(sequence, requests[1], 0) == [requests[2]]
+    assert slots.lose(sequence, requests[2], 0) == []
+    assert list(sequence.waiting) == requests[:1]
+
+
 def test_nothing_is_left_of_a_sequence_that_was_lost_in_the_backlog() -> None:
     slots = slots_of(1, lanes=1, rows=1)
     lost = request(2, "s")
@@ -298,5 +307,5 @@ class SlotsMachine(RuleBasedStateMachine):
         assert self.slots.next_expiry_ns == (min(since) + IDLE_NS if since else None)
 
 
-SlotsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+SlotsMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSlots = SlotsMachine.TestCase

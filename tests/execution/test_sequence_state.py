@@ -5,7 +5,7 @@ import pytest
 
 from ortolan.errors import InvalidArgument
 from ortolan.execution.sequence_state import initial_states, next_state, state_shapes
-from ortolan.inference.datatypes import BYTES, FP32, Datatype
+from ortolan.inference.datatypes import BOOL, BYTES, FP32, Datatype
 from ortolan.repository.sequence_config import InitialState, SequenceState
 
 ZERO = SequenceState("in", "out", FP32, (2, -1))
@@ -35,6 +35,7 @@ def test_an_initial_state_says_how_large_it_is() -> None:
     ("datatype", "content", "values"),
     [
         (FP32, np.array([1, 2, 3], np.float32).tobytes(), [[1.0, 2.0, 3.0]]),
+        (BOOL, b"\0\2\1", [[False, True, True]]),
         (BYTES, b"\1\0\0\0a\0\0\0\0\2\0\0\0bc", [[b"a", b"", b"bc"]]),
     ],
 )
@@ -48,7 +49,10 @@ def test_an_initial_state_comes_from_a_file(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "there is no file 'first' in the model's directory initial_state"), (b"1234", "has 4 bytes, expected 12")],
+    [
+        (None, "the file 'first' in the model's directory initial_state is not there"),
+        (b"1234", "has 4 bytes, expected 12"),
+    ],
 )
 def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path, content: bytes | None, said: str) -> None:
     (tmp_path / "initial_state").mkdir()

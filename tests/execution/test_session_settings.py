@@ -3,7 +3,9 @@
 import pytest
 
 from ortolan.errors import InvalidArgument
-from ortolan.execution.session_settings import CUDA_OPTIONS, SessionSettings, checked, settings_of
+from ortolan.execution.option_values import checked
+from ortolan.execution.provider_options import CUDA_OPTIONS, TENSORRT_OPTIONS
+from ortolan.execution.session_settings import SessionSettings, settings_of
 from ortolan.repository.model_config import ModelConfig, Optimization
 
 NO_SPINNING = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
@@ -36,7 +38,11 @@ def test_without_a_word_a_session_computes_in_one_thread_and_does_not_spin() -> 
         ("fallback", "allow", {"allow_fallback": True}),
         ("fallback", "forbid", {}),
         ("gpu_mem_limit", "1000", {"provider_options": {"gpu_mem_limit": "1000"}}),
-        ("cudnn_conv_algo_search", "2", {"provider_options": {"cudnn_conv_algo_search": "2"}}),
+        # Triton's numbers, of which ONNX Runtime only knows the names.
+        ("cudnn_conv_algo_search", "2", {"provider_options": {"cudnn_conv_algo_search": "DEFAULT"}}),
+        ("cudnn_conv_algo_search", "EXHAUSTIVE", {"provider_options": {"cudnn_conv_algo_search": "EXHAUSTIVE"}}),
+        ("arena_extend_strategy", "1", {"provider_options": {"arena_extend_strategy": "kSameAsRequested"}}),
+        ("do_copy_in_default_stream", "true", {"provider_options": {"do_copy_in_default_stream": "1"}}),
         ("session.intra_op.allow_spinning", "1", {"session.intra_op.allow_spinning": "1"}),
         ("session.disable_prepacking", "1", {"session.disable_prepacking": "1"}),
         ("optimization.disable_specified_optimizers", "A,B", {"optimization.disable_specified_optimizers": "A,B"}),
@@ -109,6 +115,12 @@ def test_what_stands_outside_the_parameters_is_taken_over() -> None:
     config = ModelConfig("m", optimization=Optimization(graph_level=-1), op_library_filenames=("libops.so",))
     found = settings_of(config)[0]
     assert (found.graph_level, found.custom_op_libraries) == (-1, ("libops.so",))
+
+
+@pytest.mark.parametrize("written", ["1", "true", "True"])
+def test_a_provider_gets_yes_in_the_spelling_that_it_takes(written: str) -> None:
+    assert checked("trt_fp16_enable", written, TENSORRT_OPTIONS, "option") == "True"
+    assert checked("use_tf32", written, CUDA_OPTIONS, "option") == "1"
 
 
 def test_an_unknown_option_of_a_provider_is_refused_with_the_nearest() -> None:

@@ -162,7 +162,7 @@ def test_every_sample_runs_as_often_as_it_says() -> None:
         (
             sample_of(FP32, WarmupData.FILE, file="other"),
             b"",
-            "there is no file 'other' in the model's warmup directory",
+            "the file 'other' in the model's warmup directory is not there",
         ),
         (sample_of(FP32, WarmupData.FILE, file="../rows"), b"", "must be a relative name"),
         (sample_of(FP32, WarmupData.FILE, file=""), b"", "must be a relative name"),
@@ -171,6 +171,11 @@ def test_every_sample_runs_as_often_as_it_says() -> None:
         (sample_of(FP32, WarmupData.ZERO, dims=(-1, 3)), b"", "input 'x' cannot be made with dims"),
         (sample_of(FP32, WarmupData.ZERO, dims=(2, 4)), b"", "Got: 4 Expected: 3"),
         (sample_of(INT64, WarmupData.ZERO), b"", "Unexpected input data type"),
+        (
+            WarmupSample("s", 1, 1, (WarmupInput(TensorSpec("wrong", FP32, (2, 3)), WarmupData.ZERO),)),
+            b"",
+            "the model has no input 'wrong'; its inputs are 'x'",
+        ),
     ],
 )
 def test_a_sample_that_fails_is_named_with_the_reason(

@@ -34,7 +34,7 @@ async def test_a_bug_is_a_500_that_tells_nothing_and_is_logged_once(
     method: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     # To have no manager of models is a bug that all of these meet.
-    app = RestApp(InferenceCore(cast(ModelManager, None), "ortolan", True, True), RestOptions(1000))
+    app = RestApp(InferenceCore(cast(ModelManager, None), "ortolan", "explicit", True), RestOptions(1000))
     assert await ask(app, method, path) == (500, {"error": status.INTERNAL_MESSAGE})
     (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert path in record.getMessage()

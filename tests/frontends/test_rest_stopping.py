@@ -15,7 +15,7 @@ from ortolan.frontends.rest.inference_exchange import RestOptions
 @pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/repository/models/m/load", "/v2/models/m/infer"])
 async def test_a_request_that_a_stopping_server_cancels_is_told_so(path: str) -> None:
     # None of these requests gets as far as the models.
-    core = InferenceCore(cast(ModelManager, None), "ortolan", True, True)
+    core = InferenceCore(cast(ModelManager, None), "ortolan", "explicit", True)
     core.set_draining()
     app = RestApp(core, RestOptions(1000))
     asked = asyncio.Event()

@@ -11,6 +11,7 @@ KINDS = [
     (errors.Unavailable, 503, "UNAVAILABLE"),
     (errors.QueueFull, 503, "UNAVAILABLE"),
     (errors.RequestTimeout, 503, "UNAVAILABLE"),
+    (errors.OutOfMemory, 503, "UNAVAILABLE"),
     (errors.DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
     (errors.Unsupported, 501, "UNIMPLEMENTED"),
     (errors.UnsupportedEncoding, 415, "UNIMPLEMENTED"),

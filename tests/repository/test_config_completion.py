@@ -217,6 +217,14 @@ def test_instance_groups_are_placed(
     assert [(group.name, group.kind, group.count, group.gpus) for group in groups] == expected
 
 
+def test_gpus_that_a_machine_without_any_leaves_out_are_named() -> None:
+    text = "instance_group { } instance_group { gpus: 1 } instance_group { kind: KIND_MODEL gpus: 0 }"
+    first, second = completed(text, BATCHABLE).warnings
+    assert first.startswith("instance_group[1].gpus [1] is ignored: this server has no GPU")
+    assert second.startswith("instance_group[2].gpus [0] is ignored: this server has no GPU")
+    assert completed("instance_group { gpus: 1 }", BATCHABLE, CompletionDefaults(gpus=(0, 1))).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("text", "defaults", "said"),
     [
@@ -305,7 +313,7 @@ WHOLE_X, WHOLE_Y = spec("input", "x", "[-1, 4]"), spec("output", "y", "[-1, 2]")
         (
             X + spec("input", "w", "4") + Y + "max_batch_size: 8",
             graph(tensor("x", -1, 4), tensor("w", 4, optional=True)),
-            "model provides 1: x",  # optional inputs cannot be batched
+            "the model has a default for 'w', one for all rows of a batch, and max_batch_size is 8: leave",
         ),
         ("dynamic_batching { preferred_batch_size: 2 }", FIXED, "needs a batch dimension: set max_batch_size"),
         ("dynamic_batching { preferred_batch_size: 6 }", BATCHABLE, "at most max_batch_size 4, got 6"),

@@ -196,7 +196,9 @@ def test_only_sizes_and_delays_of_its_own_are_explicit(text: str, explicit: bool
         ("max_batch_size: 1\nmax_batch_size: 2", 'the field "max_batch_size" appears twice at line 2'),
         ("version_policy { all {} latest {} }", 'the fields "all" and "latest" exclude each other at line 1'),
         ("max_batch_size: 2147483648", "Value out of range: 2147483648 at line 1"),
-        ("dynamic_batching { max_queue_delay_microseconds: -1 }", "-1 at line 1"),
+        ("dynamic_batching { max_queue_delay_microseconds: -1 }", "-1 at line 1, in max_queue_delay_microseconds"),
+        ("dynamic_batching {\n preferred_batch_size: [ 1, # one\n x ] }", "x at line 3, in preferred_batch_size"),
+        ("dynamic_batching { preserve_ordering: maybe }", 'or "false" at line 1, in preserve_ordering'),
         ("max_batch_size: " + "9" * 5000, "Couldn't parse integer"),
         ('max_batch_size: "4"', 'Couldn\'t parse integer: "4" at line 1'),
         ('\nname: "m', "at line 2"),
@@ -212,6 +214,31 @@ def test_only_sizes_and_delays_of_its_own_are_explicit(text: str, explicit: bool
 )
 def test_what_is_misspelt_is_named_with_its_line(text: str, said: str) -> None:
     assert said in refusal(text), refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("TYPE_FLOAT", "TYPE_FP32"),
+        ("TYPE_FLOAT32", "TYPE_FP32"),
+        ("type_fp32", "TYPE_FP32"),
+        ("TYPE_DOUBLE", "TYPE_FP64"),
+        ("TYPE_LONG", "TYPE_INT64"),
+        ("TYPE_HALF", "TYPE_FP16"),
+        ("FLOAT16", "TYPE_FP16"),
+        ("TYPE_INT", "TYPE_INT32"),
+        ("TYPE_BYTES", "TYPE_STRING"),
+        ("STR", "TYPE_STRING"),
+        ("string", "TYPE_STRING"),
+        ("BFLOAT16", "TYPE_BF16"),
+        ("TYPE_UCHAR", "TYPE_UINT8"),
+        ("BYTE", "TYPE_UINT8"),
+        ("TYPE_BOOLEAN", "TYPE_BOOL"),
+    ],
+)
+def test_a_datatype_by_another_name_is_understood(word: str, meant: str) -> None:
+    assert refusal(f"input {{ data_type: {word} }}").endswith(f'; did you mean "{meant}"?')
+    assert json_refusal(json.dumps({"input": [{"data_type": word}]})).endswith(f'; did you mean "{meant}"?')
 
 
 @pytest.mark.parametrize(
@@ -357,7 +384,6 @@ def test_warmup_samples_are_checked(text: str, said: str) -> None:
         ("model_transaction_policy { decoupled: true }", "model_transaction_policy.decoupled"),
         ("batch_input { }", "batch_input"),
         ("batch_output { }", "batch_output"),
-        ('input { name: "x" allow_ragged_batch: true }', "allow_ragged_batch"),
         ('model_repository_agents { agents { name: "checksum" } }', "repository agent 'checksum'"),
     ],
 )
@@ -368,12 +394,12 @@ def test_what_this_server_cannot_do_is_refused_by_name(text: str, named: str) ->
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("instance_group { rate_limiter { priority: 1 } }", "rate_limiter"),
         ('instance_group { host_policy: "p" }', "host_policy"),
         ("instance_group { passive: true }", "passive"),
         ("instance_group { secondary_devices { device_id: 1 } }", "secondary_devices"),
         ('instance_group { profile: "0" }', "profile"),
-        ('cc_model_filenames { key: "8.0" value: "x.onnx" }', "cc_model_filenames"),
+        ('backend: "onnxruntime" runtime: "any"', "runtime 'any'"),
+        ("optimization { graph { level: 3 } }", "optimization.graph.level 3 is not one of -1, 0, 1, 2"),
         ("optimization { cuda { graphs: true } }", "optimization.cuda"),
         ("optimization { priority: PRIORITY_MAX }", "optimization.priority"),
         ("optimization { gather_kernel_buffer_threshold: 1 }", "gather_kernel_buffer_threshold"),
@@ -393,7 +419,6 @@ def test_what_is_not_done_is_warned_of_once(text: str, named: str) -> None:
     "text",
     [
         "",
-        'backend: "onnxruntime" runtime: "any"',
         "model_transaction_policy { }",
         "response_cache { enable: false }",
         "response_cache { enable: true }",
@@ -418,7 +443,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         (b"name: 'm'\n# caf\xe9", "not UTF-8 text: byte 0xe9 at line 2"),
         (b"\xff\xfen\x00a\x00", "not UTF-8 text: byte 0xff at line 1"),  # what PowerShell writes
         (b"#" * (4 * 1024 * 1024 + 1), "is larger than 4194304 bytes"),
-        (None, "cannot be read: No such file or directory"),
+        (None, "config.pbtxt of model 'm' is not there"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_explained_without_its_path(
@@ -431,6 +456,35 @@ def test_a_file_that_cannot_be_read_is_explained_without_its_path(
         read(path, "m")
     assert said in refused.value.message
     assert str(tmp_path) not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"# mine\nhunter2", "cannot be read as a configuration at line 2; its text is not shown, because it lies"),
+        (b"# mine\nhunter2: 3", "cannot be read as a configuration at line 2; its text is not shown"),
+        (b"name: 'hunter2'", "cannot be read as a configuration; its text is not shown"),
+        (b"backend: 'hunter2'", "cannot be read as a configuration; its text is not shown"),
+        (b"\n\xf0 hunter2", "cannot be read as a configuration at line 2; its text is not shown"),
+    ],
+)
+def test_a_file_from_outside_is_read_and_nothing_of_it_told(tmp_path: Path, content: bytes, said: str) -> None:
+    model, shared = tmp_path / "repository" / "m", tmp_path / "repository" / "shared"
+    model.mkdir(parents=True)
+    for place, roots in ((tmp_path / "outside", (model, model.parent)), (shared, (model,))):
+        place.write_bytes(content)
+        (model / "config.pbtxt").unlink(missing_ok=True)
+        (model / "config.pbtxt").symlink_to(place)
+        with pytest.raises(InvalidArgument) as refused:
+            read(model / "config.pbtxt", "m", roots)
+        assert said in refused.value.message
+        assert "hunter2" not in refused.value.message
+        assert refused.value.__cause__ is None
+    with pytest.raises(InvalidArgument) as refused:
+        read(model / "config.pbtxt", "m", (model, model.parent))
+    assert "not shown" not in refused.value.message
+    shared.write_bytes(b"max_batch_size: 4")
+    assert read(model / "config.pbtxt", "m", (model,)).max_batch_size == 4
 
 
 WORDS = st.sampled_from(

@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,23 @@ def test_a_repository_lists_its_models(tmp_path: Path, names: list[str], expecte
     assert found(put(tmp_path / "repository", *names)) == expected
 
 
+@pytest.mark.parametrize("others", [(), ("e/.gitkeep",), ("e/labels.txt", "e/test_data_set_0/output_0.pb")])
+def test_an_ensemble_needs_no_version_directory(tmp_path: Path, others: tuple[str, ...]) -> None:
+    put(tmp_path / "repository", "e/", "m/1/model.onnx", *others)
+    (tmp_path / "repository" / "e" / "config.pbtxt").write_text('platform: "ensemble"')
+    entry = walk([tmp_path / "repository"]).models["e"]
+    assert [(version.number, version.directory) for version in entry.versions] == [(1, entry.directory)]
+    assert entry.problem == ""
+    assert found(tmp_path / "repository" / "e") == {"e": (1,)}
+
+
+@pytest.mark.parametrize("there", ["e/3/", "e/3/.gitkeep"])
+def test_a_version_directory_of_an_ensemble_counts_where_it_is(tmp_path: Path, there: str) -> None:
+    put(tmp_path / "repository", "e/", there)
+    (tmp_path / "repository" / "e" / "config.pbtxt").write_text("ensemble_scheduling { }")
+    assert found(tmp_path / "repository") == {"e": (3,)}
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -74,6 +92,7 @@ def test_a_repository_lists_its_models(tmp_path: Path, names: list[str], expecte
         ["model.onnx", "model.onnx_data", "README.md", "src/main.py"],
         ["model.onnx/model.onnx", "model.onnx/weights.bin"],
         ["config.pbtxt", "model.onnx"],
+        ["config.pbtxt", "1/model.onnx", "1/2/model.onnx"],  # a version with a directory that looks like one
     ],
 )
 def test_a_root_may_be_one_model(tmp_path: Path, names: list[str]) -> None:
@@ -82,11 +101,21 @@ def test_a_root_may_be_one_model(tmp_path: Path, names: list[str]) -> None:
     assert found(root, model_name="renamed") == {"renamed": (1,)}
 
 
+def test_a_model_with_a_configuration_is_no_repository_of_its_versions(tmp_path: Path) -> None:
+    names = ["config.pbtxt", "1/model.onnx", "2/1/model.onnx"]
+    assert found(put(tmp_path / "m", *names)) == {"m": (1, 2)}
+    assert found(tmp_path) == {"m": (1, 2)}
+    assert found(put(tmp_path / "bare", *names[1:])) == {"1": (1,), "2": (1,)}
+
+
 def test_a_root_may_be_a_bare_file(tmp_path: Path) -> None:
     root = put(tmp_path, "digits.onnx", "other.onnx") / "digits.onnx"
     assert found(root) == {"digits": (1,)}
     entry = walk([root], "renamed").models["renamed"]
-    assert model_file(entry.versions[0], "ignored.onnx") == root
+    assert model_file(entry.versions[0], "model.onnx") == root
+    assert model_file(entry.versions[0], "digits.onnx") == root
+    with pytest.raises(InvalidArgument, match=r"says 'other.onnx', but its only version is 'digits.onnx'"):
+        model_file(entry.versions[0], "other.onnx")
 
 
 def test_a_relative_root_has_the_name_of_its_directory(tmp_path: Path) -> None:
@@ -134,10 +163,30 @@ def test_a_model_without_versions_says_what_was_expected_and_ignored(tmp_path: P
     assert "'v1' is not a number" in entry.problem
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["a.onnx"],
+            "; 'a.onnx' is in none: move it to 1/model.onnx, or to 1/a.onnx and write "
+            'default_model_filename: "a.onnx"',
+        ),
+        (["a.onnx", "b.onnx"], "; 'a.onnx', 'b.onnx' are in none: move one of them to 1/model.onnx"),
+        (["a.onnx", "v1/model.onnx"], "'a.onnx' is in none: move it to 1/model.onnx"),
+    ],
+)
+def test_a_model_file_in_no_version_is_said_to_be_there_and_where_it_goes(
+    tmp_path: Path, names: list[str], said: str
+) -> None:
+    entry = walk([put(tmp_path, "m/config.pbtxt", *(f"m/{name}" for name in names))]).models["m"]
+    assert said in entry.problem
+
+
 def test_a_model_in_two_repositories_is_served_from_neither(tmp_path: Path) -> None:
     first, second = put(tmp_path / "x", "a/1/model.onnx", "b/1/model.onnx"), put(tmp_path / "y", "a/1/model.onnx")
     models = walk([first, second]).models
-    assert models["a"].problem == "model appears in two or more repositories"
+    said = "model appears in two or more repositories, 'x' and 'y': remove it from all but one, or serve x::a and y::a"
+    assert models["a"].problem.startswith(said)
     assert models["b"].problem == ""
     assert list(models) == ["a", "b"]
 
@@ -153,7 +202,8 @@ def test_with_namespaces_models_of_one_name_have_their_repositorys_before_it(tmp
 
 def test_repositories_of_one_name_cannot_be_told_apart_by_it(tmp_path: Path) -> None:
     roots = [put(tmp_path / each / "models", "a/1/model.onnx") for each in "xy"]
-    assert "two or more repositories" in walk(roots, namespacing=True).models["a"].problem
+    problem = walk(roots, namespacing=True).models["a"].problem
+    assert problem == "model appears in two or more repositories, 'models' and 'models': remove it from all but one"
 
 
 def test_a_survey_tells_what_is_not_there_and_lists_the_rest(tmp_path: Path) -> None:
@@ -186,7 +236,7 @@ def test_a_name_for_a_whole_repository_is_not_used(tmp_path: Path) -> None:
         (["a/config.pbtxt", "a/configs/gpu.pbtxt"], "gpu", "configs/gpu.pbtxt"),
         (["a/config.pbtxt"], "gpu", "config.pbtxt"),  # falls back
         (["a/configs/gpu.pbtxt"], "cpu", None),
-        (["a/config.pbtxt/"], "", None),  # a directory is no file
+        (["a/config.pbtxt/"], "", "config.pbtxt"),  # a directory: whoever reads it says so
     ],
 )
 def test_the_named_configuration_is_preferred(
@@ -293,3 +343,31 @@ def test_a_file_that_cannot_be_loaded_is_explained_without_a_path(
 def test_a_version_that_went_away_is_explained(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="there is nothing instead"):
         model_file(VersionEntry("m", 1, tmp_path / "gone"), "model.onnx")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_links_that_make_endless_ways_are_a_problem_of_their_model_only(tmp_path: Path) -> None:
+    """Thirty directories with two links to the next each: a thousand million ways, and no circle."""
+    for number in range(30):
+        (tmp_path / "maze" / str(number)).mkdir(parents=True)
+        for name in ("a", "b"):
+            (tmp_path / "maze" / str(number) / name).symlink_to(tmp_path / "maze" / str(number + 1))
+    for model in ("bad", "good"):
+        (tmp_path / "repository" / model / "1").mkdir(parents=True)
+        (tmp_path / "repository" / model / "1" / "model.onnx").touch()
+    (tmp_path / "repository" / "bad" / "x").symlink_to(tmp_path / "maze" / "0")
+    models = walk([tmp_path / "repository"]).models
+    assert models["good"].problem == ""
+    assert "more than 100000 files, 2048 directories" in models["bad"].problem
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="paths are shorter there")
+@pytest.mark.parametrize("directory", ["m", "m.onnx"])
+def test_directories_without_end_are_a_problem_of_their_model_only(tmp_path: Path, directory: str) -> None:
+    for model in (directory, "good"):
+        (tmp_path / model / "1").mkdir(parents=True)
+        (tmp_path / model / "1" / "model.onnx").touch()
+    os.makedirs((tmp_path / directory).joinpath(*"d" * 100))
+    models = walk([tmp_path]).models
+    assert models["good"].problem == ""
+    assert "levels" in models["m"].problem

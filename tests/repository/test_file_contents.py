@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from ortolan.repository.directory import walk
 from ortolan.repository.file_contents import Digests, FileContents, rests
-from ortolan.repository.model_directory import FileFact
+from ortolan.repository.file_facts import FileFact
 
 LONG_AGO_NS = 10**18
 
@@ -72,7 +73,7 @@ def test_a_file_that_cannot_be_read_stands_for_itself_by_its_facts(root: Path) -
     entry = walk([root]).models["m"]
     (root / "m" / "1" / "model.onnx").unlink()
     ((_, marked), _) = FileContents().digests(entry, [1])
-    assert marked.startswith("No such file")
+    assert marked.startswith("is not there")
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,34 @@ def test_a_time_of_long_ago_or_far_ahead_is_one_that_another_write_would_change(
 
 def test_a_file_that_was_written_just_now_may_be_written_again_unseen(root: Path) -> None:
     assert not any(rests(fact) for fact in walk([root]).models["m"].fingerprint)
+
+
+def test_a_file_of_any_size_is_no_trouble_when_it_is_mostly_holes(root: Path) -> None:
+    large = root / "m" / "1" / "weights.bin"
+    large.touch()
+    os.truncate(large, 8 << 40)
+    contents = FileContents()
+    before = digests(contents, root, 1)
+    assert dict(before)["1/weights.bin"].startswith("not compared")
+    assert digests(contents, root, 1) == before
+    os.utime(large, ns=(LONG_AGO_NS, LONG_AGO_NS))
+    assert digests(contents, root, 1) != before
+
+
+def test_a_hash_is_known_by_the_state_of_its_file_and_not_of_one_that_was_just_written(root: Path) -> None:
+    contents, file = FileContents(), root / "m" / "1" / "model.onnx"
+    found = dict(digests(contents, root, 1))
+    assert contents.known(file.stat()) is None
+    os.utime(file, ns=(time.time_ns() + 10**15,) * 2)
+    assert dict(digests(contents, root, 1)) == found
+    assert contents.known(file.stat()) == found["1/model.onnx"]
+    contents.forget("m")
+    assert contents.known(file.stat()) is None
+
+
+def test_a_hash_stays_known_when_the_model_is_renamed(root: Path) -> None:
+    contents, file = FileContents(), root / "m" / "1" / "model.onnx"
+    os.utime(file, ns=(time.time_ns() + 10**15,) * 2)
+    known = dict(digests(contents, root, 1))["1/model.onnx"]
+    (root / "m").rename(root / "n")
+    assert contents.known((root / "n" / "1" / "model.onnx").stat()) == known

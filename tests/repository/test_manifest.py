@@ -45,7 +45,8 @@ def test_what_cannot_be_understood_is_refused(text: str, reason: str) -> None:
 
 def checked(tmp_path: Path, name: str, rule: ManifestRule = "check") -> None:
     directories = (tmp_path / "m" / "1", tmp_path / "m")
-    read_manifests("m", directories, rule).check_file(tmp_path / "m" / name)
+    file = tmp_path / "m" / name
+    read_manifests("m", directories, rule).check(file, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
 @pytest.fixture
@@ -82,6 +83,27 @@ def test_the_versions_own_manifest_speaks_for_its_files_and_no_others(files: Pat
     checked(files, "1/model.onnx")
     with pytest.raises(InvalidArgument, match=r"'config.pbtxt' is not in"):
         checked(files, "config.pbtxt")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{A}  1/model.onnx\n", "'1/model.onnx' is not what its SHA256SUMS says; its text is not shown"),
+        (f"{A}  hunter2\n{HASH}  hunter2\n", "cannot be used at line 2; its text is not shown"),
+        ("hunter2\n", "cannot be used at line 1; its text is not shown"),
+    ],
+)
+def test_a_manifest_from_outside_counts_and_is_not_quoted(files: Path, text: str, said: str) -> None:
+    (files / "outside").write_text(text)
+    (files / "m" / "SHA256SUMS").symlink_to(files / "outside")
+    with pytest.raises(InvalidArgument, match=said) as refused:
+        checked(files, "1/model.onnx")
+    assert "hunter2" not in refused.value.message
+    assert A not in refused.value.message
+    # What is in the repository may be linked to and shown.
+    with pytest.raises(InvalidArgument) as refused:
+        read_manifests("m", [files / "m"], "check", [files]).check(files / "m" / "1" / "model.onnx", HASH)
+    assert "not shown" not in refused.value.message
 
 
 def test_a_manifest_that_cannot_be_read_refuses_everything(files: Path) -> None:

@@ -113,3 +113,14 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_pat
             for stream in (holder.stdin, holder.stdout):
                 assert stream is not None
                 stream.close()
+
+
+def test_a_directory_whose_maker_was_killed_before_it_was_locked_goes_when_it_is_old(tmp_path: Path) -> None:
+    young, old, full = (tmp_path / f"ortolan-new-{name}" for name in ("young", "old", "full"))
+    for directory in (young, old, full):
+        directory.mkdir()
+    (full / "file").touch()
+    for directory in (old, full):
+        os.utime(directory, (1_000_000_000, 1_000_000_000))
+    OverrideDirectories(tmp_path).remove_left_overs()
+    assert {*tmp_path.iterdir()} == {young, full}

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from ortolan.repository.private_files import FileRefused, copy_privately, open_inside, open_regular
+from ortolan.errors import Internal
+from ortolan.repository.private_files import (
+    FileRefused,
+    copy_privately,
+    open_inside,
+    open_regular,
+    read_inside,
+    read_small,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs links")
 SIZES = [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20]
@@ -32,6 +40,36 @@ def test_a_copy_has_the_content_and_its_hash(tmp_path: Path, size: int) -> None:
         digest = copy_privately(source, tmp_path / "deep" / "copy", seen.extend)
     assert (tmp_path / "deep" / "copy").read_bytes() == content == bytes(seen)
     assert digest == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_hash_that_is_known_is_not_computed_again(tmp_path: Path, size: int) -> None:
+    content, states = os.urandom(size), []
+
+    def known(state: os.stat_result) -> str:
+        states.append(state.st_size)
+        return "known"
+
+    (tmp_path / "source").write_bytes(content)
+    with open_regular(tmp_path / "source") as source:
+        assert copy_privately(source, tmp_path / "copy", known=known) == "known"
+    assert (tmp_path / "copy").read_bytes() == content
+    assert states == [size]
+
+
+def test_a_hash_that_is_known_is_that_of_the_file_in_one_state_only(tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    path.write_bytes(bytes(3 << 20))
+    with open_regular(path) as source, pytest.raises(FileRefused, match="changed while it was copied"):
+        copy_privately(source, tmp_path / "copy", lambda _: path.chmod(0o600), lambda _: "known")
+
+
+def test_a_file_with_more_holes_than_there_is_room_for_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    path.touch()
+    os.truncate(path, 8 << 40)
+    with open_regular(path) as source, pytest.raises(Internal, match="--model-copy-directory"):
+        copy_privately(source, tmp_path / "copy")
 
 
 def test_a_file_that_changes_while_it_is_copied_is_refused(tmp_path: Path) -> None:
@@ -126,3 +164,13 @@ def test_no_descriptor_stays_open(model: Path) -> None:
         with contextlib.suppress(FileRefused):
             open_inside(model / "1" / name, [model], allow_hard_links=False).close()
     assert sys.platform != "linux" or len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs sparse files")
+def test_a_file_that_claims_to_be_large_is_not_read(tmp_path: Path) -> None:
+    """A sparse file has any size for nothing."""
+    (tmp_path / "labels.txt").touch()
+    os.truncate(tmp_path / "labels.txt", 1 << 40)
+    for read in (lambda path: read_inside(path, tmp_path), lambda path: read_small(path, 1 << 20)):
+        with pytest.raises(FileRefused, match="is larger than"):
+            read(tmp_path / "labels.txt")

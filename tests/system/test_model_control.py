@@ -135,15 +135,15 @@ def test_a_reload_that_fails_is_answered_with_the_reason(client: Any, spoilt: Pa
         client.load_model("kept")
 
 
-def test_when_the_repository_is_away_index_and_load_are_unavailable(tmp_path: Path) -> None:
+def test_when_the_repository_is_away_nothing_is_loaded_and_the_index_tells_what_is_known(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     onnx_models.save_version(repository, "plus_1", onnx_models.adder(1))
     with running(repository, "--model-control-mode=explicit") as server, connect("http", server) as client:
         repository.rename(tmp_path / "away")
-        for ask in (client.get_model_repository_index, lambda: client.load_model("plus_1")):
-            with pytest.raises(InferenceServerException) as refused:
-                ask()
-            assert refused.value.status() == "503"
+        with pytest.raises(InferenceServerException) as refused:
+            client.load_model("plus_1")
+        assert refused.value.status() == "503"
+        assert list(index(client)) == [("plus_1", "")]
 
 
 def test_to_load_what_is_not_there_is_refused(client: Any) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import large_models
 import onnx_models
 import pytest
 from callers import ask, rest_body, row
@@ -32,6 +34,37 @@ def test_requests_through_reloads_all_get_the_answer_of_a_version_that_is_right_
     assert traffic.wrong == []
     assert set(traffic.answers) <= set(range(21))
     assert len(traffic.answers) > 10, "the requests were spread over the reloads"
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        lambda root: onnx_models.save_version(root, "n", large_models.perceptron(8)),
+        lambda root: large_models.save_with_external_data(root, "n", large_models.perceptron(8), 1024),
+        lambda root: onnx_models.save_version(root, "n", large_models.chain(2000)),
+        lambda root: large_models.save_with_external_data(root, "n", large_models.additions(300), 0),
+    ],
+    ids=["embedded", "external", "nodes", "constants"],
+)
+def test_requests_beside_loads_of_another_model_are_all_answered(
+    tmp_path: Path, neighbour: Callable[[Path], object]
+) -> None:
+    onnx_models.save_version(tmp_path, "m", onnx_models.adder(0))
+    neighbour(tmp_path)
+    traffic = Traffic()
+
+    async def load(port: int) -> list[int]:
+        over = asyncio.Event()
+        sending = asyncio.create_task(traffic.send(port, "m", 200, over))
+        statuses = [(await control(port, "n", "load", {"force": True}))[0] for _ in range(4)]
+        over.set()
+        await sending
+        return statuses
+
+    with running(tmp_path, "--model-control-mode=explicit", "--load-model=m") as server:
+        assert asyncio.run(load(server.http_port)) == [200] * 4
+    assert (traffic.failed, traffic.wrong) == ([], [])
+    assert set(traffic.answers) == {0}
 
 
 def test_clients_that_load_and_unload_at_random_break_nothing_and_the_last_command_decides(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ensembles
 import numpy as np
 import object_stores
 import onnx_models
@@ -71,6 +72,36 @@ def test_a_bucket_is_followed_while_it_serves(s3: Store, tmp_path: Path) -> None
         s3.client.delete_object(Bucket="followed", Key="repo/other/1/model.onnx")
         eventually(lambda: not client.is_model_ready("other"))
     assert s3.environment["AWS_SECRET_ACCESS_KEY"] not in log.read_text()
+
+
+def test_empty_objects_that_stand_for_directories_do_no_harm(s3: Store, tmp_path: Path) -> None:
+    marked = ("lf/", "lf/z/", "lf/z/1/", "lf/z/2/", "lf/z/empty/", "lf/nothing/")
+    bucket(s3, "marked", {"lf/z/1/model.onnx": adder(1), **dict.fromkeys(marked, b"")})
+    for number, place in enumerate(("marked/lf", "marked/lf/z")):
+        log = tmp_path / f"log{number}"
+        arguments = (f"--model-repository=s3://{s3.host}/{place}", f"--download-directory={tmp_path / 'mirrors'}")
+        with running(*arguments, environment=s3.environment, log=log) as server, connected(server) as client:
+            assert added(client, "z") == 1
+        assert not any(word in log.read_text() for word in ("empty", "error", "ERROR", "<?xml"))
+
+
+@pytest.mark.parametrize("beside", ["ens/1/", "ens/1/.gitkeep", "ens/labels.txt"])
+def test_an_ensemble_in_a_bucket_needs_no_directory_for_its_version(s3: Store, tmp_path: Path, beside: str) -> None:
+    name = f"ens{len(beside)}"
+    text = ensembles.config(ensembles.chain("m", "m", ends=("x", "y")), ["x"], ["y"])
+    model = {"m/1/model.onnx": adder(1), "m/config.pbtxt": b"max_batch_size: 8"}
+    bucket(s3, name, {**model, "ens/config.pbtxt": text.encode(), beside: b""})
+    for control in ("--model-control-mode=none", "--model-control-mode=explicit"):
+        arguments = (
+            f"--model-repository=s3://{s3.host}/{name}",
+            f"--download-directory={tmp_path / 'mirrors'}",
+            control,
+        )
+        with running(*arguments, environment=s3.environment) as server, connected(server) as client:
+            if "explicit" in control:
+                assert "ens" in {row["name"] for row in client.get_model_repository_index()}
+                client.load_model("ens")
+            assert added(client, "ens") == 2
 
 
 def test_a_bucket_that_goes_away_leaves_what_serves(tmp_path: Path) -> None:

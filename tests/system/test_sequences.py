@@ -325,3 +325,43 @@ def test_unloading_answers_what_waits_for_a_slot(tmp_path: Path) -> None:
         eventually(lambda: waiting(server, "m") == 1)
         assert ask(server, "POST", "/v2/repository/models/m/unload").status == 200
         assert other.result(30).json["outputs"][0]["data"] == [7]
+
+
+def test_no_sequence_fails_or_changes_its_model_while_it_is_reloaded(tmp_path: Path) -> None:
+    """Each model of a reload multiplies by another factor, so that each sequence shows which one it was in."""
+
+    def put(factor: int) -> None:
+        proto = onnx_sequences.scaled_accumulator(factor)
+        onnx_models.save_version(tmp_path, "m", proto, config=block(f"{LONG} {OLDEST} {SUM}"))
+
+    def sequences(module: Any, address: str, first_id: int) -> list[list[float]]:
+        with module.InferenceServerClient(address) as client:
+            return [
+                [
+                    number(
+                        client.infer(
+                            "m",
+                            [tensor(module, 1)],
+                            sequence_id=sequence_id,
+                            sequence_start=index == 0,
+                            sequence_end=index == 4,
+                        )
+                    )
+                    for index in range(5)
+                ]
+                for sequence_id in range(first_id, first_id + 40)
+            ]
+
+    put(1)
+    with running(tmp_path, "--model-control-mode=explicit", "--load-model=m") as server, ThreadPoolExecutor(4) as pool:
+        doors = [(http_client, server.http), (grpc_client, server.grpc)] * 2
+        clients = [pool.submit(sequences, *door, 1000 * index + 1) for index, door in enumerate(doors)]
+        factor = 1
+        while not all(client.done() for client in clients):
+            factor += 1
+            put(factor)
+            assert ask(server, "POST", "/v2/repository/models/m/load").status == 200
+        found = [sums for client in clients for sums in client.result(60)]
+        assert [sums for sums in found if sums != [sums[0] * (index + 1) for index in range(5)]] == []
+        assert factor > 2
+        assert len({sums[0] for sums in found}) > 1

@@ -60,7 +60,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 REASONS = {
     "corrupt": "Protobuf parsing failed",
     "truncated": "Protobuf parsing failed",
-    "empty": "No graph was found",
+    "empty": "its file is empty",
     "misspelt": 'unknown field "max_batchsize" at line 1; did you mean "max_batch_size"?',
     "versionless": "no version found",
 }
@@ -216,10 +216,16 @@ def test_settings_come_from_the_environment_and_flags_beat_it(tmp_path: Path) ->
 def test_flags_of_triton_without_effect_are_accepted_with_a_word(tmp_path: Path) -> None:
     onnx_models.save_version(tmp_path / "repository", "double", onnx_models.doubler())
     log = tmp_path / "log"
-    flags = ("--model-store", tmp_path / "repository", "--rate-limit", "off", "--backend-config=onnxruntime,a=b")
+    flags = (
+        "--model-store",
+        tmp_path / "repository",
+        "--cuda-virtual-address-size",
+        "0:1",
+        "--backend-config=onnxruntime,a=b",
+    )
     with running(*flags, "--grpc-infer-thread-count=4", log=log) as server:
         assert names(server) == ["double"]
-    for flag in ("--rate-limit", "--backend-config=onnxruntime,a=b", "--grpc-infer-thread-count"):
+    for flag in ("--cuda-virtual-address-size", "--backend-config=onnxruntime,a=b", "--grpc-infer-thread-count"):
         assert f"{flag} has no effect" in log.read_text()
 
 
@@ -270,3 +276,10 @@ def test_without_onnx_runtime_both_extras_are_named(python_without_runtime: Path
     assert 'pip install "ortolan[cpu]"' in done.stderr
     assert 'pip install "ortolan[gpu]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_example_is_printed_that_is_too_long_to_paste(tmp_path: Path) -> None:
+    onnx_models.save_version(tmp_path, "image", onnx_models.doubler((1, 3, 224, 224)))
+    with running(tmp_path) as server:
+        assert "image" in server.summary
+        assert len(server.summary) < 2000

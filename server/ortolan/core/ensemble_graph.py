@@ -5,7 +5,7 @@ The steps are joined by *ensemble tensors*: the ensemble's own inputs, and what 
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
@@ -22,6 +22,8 @@ class StepRun:
     """Those outputs of the model that are needed → their names in the ensemble."""
     after: frozenset[int]
     """The steps whose outputs it takes."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """The inputs of the model → the tensors of the ensemble that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class EnsembleGraph:
             wanted = {theirs: ours for theirs, ours in step.output_map.items() if ours in needed}
             if wanted:
                 needed.update(step.input_map.values())
-                runs.append(StepRun(index, wanted, self._sources(index)))
+                runs.append(StepRun(index, wanted, self._sources(index), step.input_map))
         return tuple(reversed(runs))
 
     def _sources(self, index: int) -> frozenset[int]:

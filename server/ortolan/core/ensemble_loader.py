@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from ortolan.core.checked_files import FileRules, checks_of, private_companions
 from ortolan.core.ensemble_dependencies import missing_step
 from ortolan.core.ensemble_graph import EnsembleGraph, check_models, graph_of
+from ortolan.core.ensemble_trial import EnsembleTrial
 from ortolan.core.ensemble_version import EnsembleVersion
 from ortolan.core.load_threads import LoadThreads
 from ortolan.core.model_records import Candidate, Model
 from ortolan.core.response_cache import ResponseCache
 from ortolan.core.served_version import ServedVersion
 from ortolan.errors import InvalidArgument
+from ortolan.repository.file_checks import FileChecks
+from ortolan.repository.golden_files import golden_place
 from ortolan.repository.label_file import read_labels
-from ortolan.repository.model_config import NEWEST_VERSION, ModelConfig
-from ortolan.repository.model_directory import ModelEntry
+from ortolan.repository.model_config import NEWEST_VERSION
 
 Labels = Mapping[str, tuple[str, ...]]
 
@@ -21,8 +25,11 @@ Labels = Mapping[str, tuple[str, ...]]
 class EnsembleLoader:
     """Loads ensembles. Lives on the event loop."""
 
-    def __init__(self, models: Mapping[str, Model], load_threads: LoadThreads, cache: ResponseCache | None) -> None:
+    def __init__(
+        self, models: Mapping[str, Model], load_threads: LoadThreads, cache: ResponseCache | None, rules: FileRules
+    ) -> None:
         """``models`` are all there are, as they come and go."""
+        self._rules = rules
         self._models = models
         self._load_threads = load_threads
         self._cache = cache
@@ -39,19 +46,35 @@ class EnsembleLoader:
         return tuple(None if version is None else version.identity for version in self._bound(candidate))
 
     async def load(self, candidate: Candidate) -> EnsembleVersion:
-        """A version that is not started. Raises InvalidArgument when a model is missing, or does not fit."""
+        """A version that holds its models.
+
+        Raises InvalidArgument when a model is missing, does not fit, or does not give the ensemble's golden answers.
+        """
         start_ns = time.monotonic_ns()
         config = candidate.config
         graph = graph_of(config)
-        own = await self._load_threads.run(_own_labels, candidate.entry, config)
-        # From here to the start of the version nothing waits, so the models that are found are not retired before.
+        checks, own = await self._load_threads.run(_own_files, candidate, self._rules)
+        # From here to the start of the trial nothing waits, so the models that are found are not retired before.
         if missing := self.missing(candidate):
             raise InvalidArgument(missing)
         models = [version for version in self._bound(candidate) if version is not None]
         check_models(graph, config, [model.signature for model in models])
-        labels = {**_inherited_labels(graph, models), **own}
-        duration_ns = time.monotonic_ns() - start_ns
-        return EnsembleVersion(candidate.version.number, config, graph, models, labels, duration_ns, self._cache)
+        number, labels = candidate.version.number, {**_inherited_labels(graph, models), **own}
+        trial = EnsembleVersion(number, config, graph, models, labels)
+        trial.start()
+        try:
+            place = golden_place(candidate.entry, candidate.version.directory)
+            await EnsembleTrial(place, self._rules.golden, checks.check, self._load_threads).run(trial)
+            # A model may have been unloaded meanwhile; one that was replaced has the ensemble looked at again.
+            if missing := self.missing(candidate):
+                raise InvalidArgument(missing)
+            duration_ns = time.monotonic_ns() - start_ns
+            version = EnsembleVersion(number, config, graph, models, labels, duration_ns, self._cache)
+            # It takes over from the trial, so that its models have somebody who holds them all the time.
+            version.start()
+            return version
+        finally:
+            trial.refuse_new()
 
     def _bound(self, candidate: Candidate) -> Sequence[ServedVersion | None]:
         return [
@@ -69,10 +92,14 @@ class EnsembleLoader:
         return None if record is None else record.serving
 
 
-def _own_labels(entry: ModelEntry, config: ModelConfig) -> Labels:
-    return {
-        output.name: read_labels(entry, output.label_filename) for output in config.outputs if output.label_filename
-    }
+def _own_files(candidate: Candidate, rules: FileRules) -> tuple[FileChecks, Labels]:
+    """What its files are compared with, and the labels in them. Raises InvalidArgument for one that is not right."""
+    entry, config = candidate.entry, candidate.config
+    checks = checks_of(entry, config, candidate.version.directory, None, rules)
+    with private_companions(entry, config, checks, rules.directories) as companions:
+        checked = replace(entry, directory=companions.directory)
+        labelled = [output for output in config.outputs if output.label_filename]
+        return checks, {output.name: read_labels(checked, output.label_filename) for output in labelled}
 
 
 def _inherited_labels(graph: EnsembleGraph, models: Sequence[ServedVersion]) -> Labels:

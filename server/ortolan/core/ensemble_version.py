@@ -10,11 +10,13 @@ from dataclasses import replace
 
 from ortolan.core.cached_answers import CachedAnswers
 from ortolan.core.ensemble_graph import EnsembleGraph, StepRun
+from ortolan.core.memory_meter import MemoryUse
 from ortolan.core.occupancy import Occupancy
 from ortolan.core.request_terms import limits_of, with_id
 from ortolan.core.response_cache import ResponseCache
 from ortolan.core.served_version import ServedVersion
 from ortolan.core.step_runs import in_order
+from ortolan.core.step_tensors import StepTensors
 from ortolan.core.trace import Trace
 from ortolan.errors import InvalidArgument, OrtolanError, Unavailable
 from ortolan.execution.model_statistics import ExecutionTimes, ModelStatistics
@@ -29,7 +31,7 @@ from ortolan.inference.request import (
     Tensor,
 )
 from ortolan.inference.tensor_spec import ModelSignature
-from ortolan.repository.model_config import ModelConfig
+from ortolan.repository.model_config import NEWEST_VERSION, ModelConfig
 
 BATCHED_BY_STEPS = "an ensemble: the model of each step batches its own requests"
 
@@ -38,6 +40,7 @@ class EnsembleVersion:
     """A version that is ready, or draining. Lives on the event loop."""
 
     loaded = None
+    live_sequences = 0
 
     def __init__(
         self,
@@ -50,11 +53,15 @@ class EnsembleVersion:
         cache: ResponseCache | None = None,
     ) -> None:
         """``models`` are those of the graph's steps, in their order; ``labels`` are those of its own outputs."""
+        self.memory = MemoryUse()
+        self.used_s = 0.0
+        self.in_flight_requests = 0
         self.name = config.name
         self.number = number
         self.number_text = str(number)
         self.config = config
-        self.signature: ModelSignature = config.signature
+        sequences = any(model.signature.sequences for model in models)
+        self.signature: ModelSignature = replace(config.signature, sequences=sequences)
         self.identity = object()
         self.labels = labels
         self.statistics = ModelStatistics(load_duration_ns=load_duration_ns)
@@ -63,9 +70,12 @@ class EnsembleVersion:
         self._all_outputs = tuple(spec.name for spec in config.outputs)
         self._all_runs = graph.runs_for(self._all_outputs)
         self._occupancy = Occupancy(self._let_go)
+        self._started = False
         self._cached: CachedAnswers | None = None
         if cache is not None and config.response_cache:
-            self._cached = CachedAnswers(cache, self.name, self.number_text, self.identity, self.statistics)
+            self._cached = CachedAnswers(
+                cache, self.name, self.number_text, self.identity, self.statistics, self._all_outputs
+            )
 
     @property
     def waiting_requests(self) -> int:
@@ -88,10 +98,14 @@ class EnsembleVersion:
         """
         rows = self.checked_rows(request)
         limits_of(request)
-        with self._occupancy.inside():
-            if self._cached is None:
-                return await self._execute(request, rows, trace)
-            return await self._cached.infer(request, lambda: self._execute(request, rows, trace))
+        self.in_flight_requests += 1
+        try:
+            with self._occupancy.inside():
+                if self._cached is None:
+                    return await self._execute(request, rows, trace)
+                return await self._cached.infer(request, lambda: self._execute(request, rows, trace))
+        finally:
+            self.in_flight_requests -= 1
 
     def checked_rows(self, request: InferenceRequest) -> int:
         """The rows of ``request``. Raises InvalidArgument, saying for which request, when it does not fit."""
@@ -105,10 +119,11 @@ class EnsembleVersion:
         if trace is not None:
             trace.entered(request.inputs)
         names = tuple(output.name for output in request.outputs) or self._all_outputs
-        walk = _Walk(self, request)
+        runs = self._runs_for(names)
+        walk = _Walk(self, request, StepTensors(request.inputs, runs, names))
         with counting_failures(self.statistics, start_ns):
-            await in_order(self._runs_for(names), walk.ask)
-            outputs = tuple(walk.tensors[name] for name in names)
+            await in_order(runs, walk.ask)
+            outputs = walk.tensors.named(names)
         times = self._count(rows, start_ns, walk.timing)
         if trace is not None:
             trace.executed(walk.timing.queue_ns, times)
@@ -120,17 +135,13 @@ class EnsembleVersion:
     def _runs_for(self, names: tuple[str, ...]) -> tuple[StepRun, ...]:
         return self._all_runs if set(names) == set(self._all_outputs) else self._graph.runs_for(names)
 
-    async def ask(self, run: StepRun, request: InferenceRequest, tensors: Mapping[str, Tensor]) -> InferenceResponse:
-        """What the model of one step answers to those of ``tensors`` that it takes. Raises as ``infer`` does."""
+    async def ask(self, run: StepRun, request: InferenceRequest, inputs: tuple[Tensor, ...]) -> InferenceResponse:
+        """What the model of one step answers to its ``inputs``. Raises as ``infer`` does."""
         step = self._graph.steps[run.index]
-        # What the client left out, and may, is left out here.
-        inputs = tuple(
-            replace(tensors[ours], name=theirs) for theirs, ours in step.input_map.items() if ours in tensors
-        )
         asked = replace(
             request,
             model_name=step.model_name,
-            model_version=self._models[run.index].number_text,
+            model_version="" if step.model_version == NEWEST_VERSION else str(step.model_version),
             inputs=inputs,
             outputs=tuple(RequestedOutput(theirs) for theirs in run.outputs),
         )
@@ -160,8 +171,11 @@ class EnsembleVersion:
     # -- beginning and ending ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for model in self._models:
-            model.hold()
+        """Hold its models; a second time does nothing."""
+        if not self._started:
+            self._started = True
+            for model in self._models:
+                model.hold()
 
     def _let_go(self) -> None:
         for model in self._models:
@@ -194,18 +208,16 @@ def _told_by(ensemble: str, error: OrtolanError) -> OrtolanError:
 
 
 class _Walk:
-    """One request on its way through the steps: the tensors that there are, by their names in the ensemble."""
+    """One request on its way through the steps."""
 
-    def __init__(self, ensemble: EnsembleVersion, request: InferenceRequest) -> None:
+    def __init__(self, ensemble: EnsembleVersion, request: InferenceRequest, tensors: StepTensors) -> None:
         self._ensemble = ensemble
         self._request = request
-        self.tensors = {tensor.name: tensor for tensor in request.inputs}
+        self.tensors = tensors
         self.timing = ResponseTiming(0, 0, 0)
 
     async def ask(self, run: StepRun) -> None:
-        response = await self._ensemble.ask(run, self._request, self.tensors)
-        for tensor in response.outputs:
-            name = run.outputs[tensor.name]
-            self.tensors[name] = replace(tensor, name=name)
+        response = await self._ensemble.ask(run, self._request, self.tensors.taken_by(run))
+        self.tensors.put(run, response.outputs)
         if response.timing is not None:
             self.timing = self.timing.plus(response.timing)

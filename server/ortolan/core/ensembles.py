@@ -29,6 +29,7 @@ class Ensembles:
 
     async def reconcile(self, model: Model, wanted: Mapping[int, Candidate]) -> None:
         """As ``VersionChanges.reconcile``; who calls holds the model's lock. An ensemble is looked at again later."""
+        model.lost = False
         model.ensemble = {number: candidate for number, candidate in wanted.items() if candidate.steps}
         await self._changes.reconcile(model, self._bound(wanted))
 
@@ -60,9 +61,18 @@ class Ensembles:
     async def _look_again(self, model: Model) -> None:
         missing = next((text for each in model.ensemble.values() if (text := self._loader.missing(each))), "")
         if missing:
+            model.lost = not any(map(self._was_dismissed, model.uses))
             self._changes.withdraw(model, f"{UNLOADED}: {missing}")
         elif model.ensemble:
+            model.lost = False
             await self._changes.reconcile(model, self._bound(model.ensemble))
+
+    def _was_dismissed(self, name: str) -> bool:
+        """Whether the model ``name`` is not there because somebody had it unloaded, or a model that it needs."""
+        model = self._models.get(name)
+        if model is None:
+            return True  # A client had sent it and had it unloaded: the others are remembered.
+        return model.newest is None and (model.dismissed or (bool(model.ensemble) and not model.lost))
 
     def _bound(self, wanted: Mapping[int, Candidate]) -> Mapping[int, Candidate]:
         return {

@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ortolan import __version__
+from ortolan.core.control_rules import ControlMode, check_model_name, require_control
 from ortolan.core.ensemble_version import BATCHED_BY_STEPS
 from ortolan.core.load_override import check_unload, is_forced, load_override
 from ortolan.core.log_settings import LogControl, LogSettings
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.model_records import IndexEntry
-from ortolan.core.request_terms import check_id
+from ortolan.core.request_terms import check_id, sequence_of
+from ortolan.core.residency import Residency
+from ortolan.core.sequence_turns import SequenceTurns
 from ortolan.core.served_version import ServedVersion
 from ortolan.core.shared_memory import SharedMemoryRegions
 from ortolan.core.shared_tensors import SharedTensors
 from ortolan.core.trace_settings import ALL_MODELS, TraceSettings
 from ortolan.core.tracing import FrontendTrace, Tracing
-from ortolan.errors import InvalidArgument, Unavailable
+from ortolan.errors import InvalidArgument, NotFound, Unavailable
 from ortolan.inference.request import InferenceRequest, InferenceResponse
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.repository import config_rendering
@@ -40,7 +43,6 @@ EXTENSIONS = (
 )
 
 _NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
-_LONGEST_NAME_BYTES = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class InferenceCore:
         self,
         manager: ModelManager,
         server_name: str,
-        control_by_api: bool,
+        control_mode: ControlMode,
         strict_readiness: bool,
         tracing: Tracing | None = None,
         log_control: LogControl | None = None,
@@ -94,9 +96,10 @@ class InferenceCore:
         self.log_control = log_control or LogControl(LogSettings())
         self._shared_tensors = shared_tensors or SharedTensors(SharedMemoryRegions(allowed=False))
         self.shared_memory = self._shared_tensors.regions
+        self._turns = SequenceTurns()
         self._manager = manager
         self._server_name = server_name
-        self._control_by_api = control_by_api
+        self._control_mode = control_mode
         self._strict_readiness = strict_readiness
         self._started = False
         self._draining = False
@@ -130,37 +133,72 @@ class InferenceCore:
     async def infer(self, request: InferenceRequest, frontend: FrontendTrace | None = None) -> InferenceResponse:
         """The answer to ``request``; ``frontend`` is told of its trace, if it is traced."""
         check_id(request.id)
+        version = await self._found(request.model_name, request.model_version, request.deadline_ns)
+        if version.signature.sequences:
+            return await self._infer_in_turn(version, request, frontend)
+        return await self._infer(version, request, frontend)
+
+    async def _infer_in_turn(
+        self, version: ServedVersion, request: InferenceRequest, frontend: FrontendTrace | None
+    ) -> InferenceResponse:
+        terms = sequence_of(request.parameters)
+        sequence = version.name, terms.id if terms else 0
+        may_be_overtaken = request.uses_shared_memory or version.loaded is None
+        if terms is None or not (may_be_overtaken or self._turns.are_taken(sequence)):
+            return await self._infer(version, request, frontend)
+        async with self._turns.of(sequence):
+            return await self._infer_found(request, frontend)
+
+    async def _infer(
+        self, version: ServedVersion, request: InferenceRequest, frontend: FrontendTrace | None
+    ) -> InferenceResponse:
         if request.uses_shared_memory:
             # What the model cannot take is refused before anything is read for it.
-            self._manager.find(request.model_name, request.model_version).checked_rows(request)
-            return await self._shared_tensors.infer(request, lambda copied: self.infer(copied, frontend))
-        version = self._manager.find(request.model_name, request.model_version)
+            version.checked_rows(request)
+            return await self._shared_tensors.infer(request, lambda copied: self._infer_found(copied, frontend))
         if not self.tracing.on:
             return await version.infer(request)
         with self.tracing.following(request, version.number, frontend) as trace:
             return await version.infer(request, trace)
 
-    def signature(self, name: str, version: str) -> ModelSignature:
-        return self._manager.find(name, version).signature
+    async def _infer_found(self, request: InferenceRequest, frontend: FrontendTrace | None) -> InferenceResponse:
+        """As ``_infer``, of the version that is served now."""
+        version = await self._found(request.model_name, request.model_version, request.deadline_ns)
+        return await self._infer(version, request, frontend)
+
+    async def _found(self, name: str, version: str, deadline_ns: int = 0) -> ServedVersion:
+        """The ready version, loaded first if it is one that loads on demand; nothing waits once it is found."""
+        try:
+            return self._manager.find(name, version)
+        except (NotFound, Unavailable):
+            return await self._manager.residency.bring(name, version, deadline_ns)
+
+    async def signature(self, name: str, version: str) -> ModelSignature:
+        return (await self._found(name, version)).signature
 
     def model_ready(self, name: str, version: str) -> bool:
-        """Raises NotFound for a model or a version that is not there at all."""
+        """Whether a request would be answered, if only once the model is loaded for it.
+
+        Raises NotFound for a model or a version that is not there at all.
+        """
+        if self._manager.residency.may_load(name, version):
+            return True
         try:
             return not self._manager.hangs(self._manager.find(name, version))
         except Unavailable:
             return False
 
     def model_names(self) -> list[str]:
-        """The models that have a ready version."""
-        return sorted({version.name for version in self._manager.serving()})
+        """The models that have a ready version, or are loaded on demand."""
+        return sorted({*(version.name for version in self._manager.serving()), *self._manager.residency.loadable()})
 
     def require_ready(self, name: str) -> None:
         """Raises NotFound for a model that is not there, Unavailable for one that should be ready but is not."""
         if self._manager.is_missed(name) or not self.model_ready(name, ""):
             raise Unavailable(f"model '{name}' is not ready: it loads, failed to load, or cannot run any more")
 
-    def model_metadata(self, name: str, version: str) -> ModelMetadata:
-        found = self._manager.find(name, version)
+    async def model_metadata(self, name: str, version: str) -> ModelMetadata:
+        found = await self._found(name, version)
         numbers = [found.number] if version else self._manager.ready_numbers(name)
         signature = found.signature
         return ModelMetadata(
@@ -172,11 +210,11 @@ class InferenceCore:
             properties=_properties(found),
         )
 
-    def model_config(self, name: str, version: str) -> ModelConfig:
-        return self._manager.find(name, version).config
+    async def model_config(self, name: str, version: str) -> ModelConfig:
+        return (await self._found(name, version)).config
 
-    def model_config_json(self, name: str, version: str) -> dict[str, object]:
-        return config_rendering.to_json(self.model_config(name, version))
+    async def model_config_json(self, name: str, version: str) -> dict[str, object]:
+        return config_rendering.to_json(await self.model_config(name, version))
 
     def statistics(self, name: str, version: str) -> list[ServedVersion]:
         """The versions whose statistics are asked for; all of them for an empty name."""
@@ -191,6 +229,11 @@ class InferenceCore:
 
     def serving(self) -> Sequence[ServedVersion]:
         return list(self._manager.serving())
+
+    @property
+    def residency(self) -> Residency:
+        """Which models are in memory."""
+        return self._manager.residency
 
     # -- settings ------------------------------------------------------------------------------------------------
 
@@ -219,33 +262,14 @@ class InferenceCore:
 
     async def load(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
         """Load the model from the repository, or from what the ``parameters`` bring (see ``load_override``)."""
-        self._require_control()
-        _check_model_name(name)
+        require_control(self._control_mode)
+        check_model_name(name)
         await self._manager.load(name, load_override(parameters), is_forced(parameters))
 
     async def unload(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
-        self._require_control()
-        _check_model_name(name)
+        require_control(self._control_mode)
+        check_model_name(name)
         await self._manager.unload(name, check_unload(parameters))
-
-    def _require_control(self) -> None:
-        if not self._control_by_api:
-            raise Unavailable(
-                "explicit model load / unload is not allowed if polling is enabled; "
-                "start the server with --model-control-mode=explicit to allow it"
-            )
-
-
-def _check_model_name(name: str) -> None:
-    if not name.strip():
-        raise InvalidArgument("the model's name must not be empty")
-    if "/" in name or "\\" in name or name.strip() in (".", "..") or not name.isprintable():
-        raise InvalidArgument(
-            "the model's name must be one directory's name in the model repository, without '/', '..' or control "
-            "characters"
-        )
-    if len(name.encode()) > _LONGEST_NAME_BYTES:
-        raise InvalidArgument(f"the model's name must have at most {_LONGEST_NAME_BYTES} bytes")
 
 
 def _properties(version: ServedVersion) -> Mapping[str, str]:

@@ -140,7 +140,7 @@ def _closed_options(config: ModelConfig) -> Iterator[tuple[str, str, str]]:
 
 
 def _data_files(config: ModelConfig) -> Iterator[tuple[str, str]]:
-    """The label files and the files of warm-up data."""
+    """The label files, the files of warm-up data and those of initial states."""
     for output in config.outputs:
         if output.label_filename:
             yield f"label_filename of output '{printable(output.name, _SHOWN)}'", output.label_filename
@@ -148,6 +148,8 @@ def _data_files(config: ModelConfig) -> Iterator[tuple[str, str]]:
         for given in sample.inputs:
             if given.data is WarmupData.FILE:
                 yield "model_warmup.inputs.input_data_file", given.file
+    for name in config.sequence_batching.files if config.sequence_batching else ():
+        yield "sequence_batching.state.initial_state.data_file", name
 
 
 def check_unload(parameters: Mapping[str, object]) -> bool:

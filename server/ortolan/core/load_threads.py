@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from ortolan.errors import Internal, OrtolanError
+from ortolan.execution.thread_turns import take_usual_turns
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -26,7 +27,7 @@ class LoadThreads:
     """A small pool; what waits for a thread is dropped when the server stops."""
 
     def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix=LOAD_THREADS)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=LOAD_THREADS, initializer=take_usual_turns)
         self._running = 0
         self._usual_turn_s = sys.getswitchinterval()
 

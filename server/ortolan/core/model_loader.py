@@ -9,22 +9,29 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from ortolan.core.checked_files import FileRules, checks_of, private_companions
+from ortolan.core.compilations import Original
+from ortolan.core.compiled_cache import CompiledCache, CompiledUnfit
+from ortolan.core.confidential_model import refuse_writing
 from ortolan.core.golden_requests import check_golden_requests
 from ortolan.core.load_override import refuse_other_files, refuse_server_files
 from ortolan.core.model_version import LoadedModel, shapes_vary
 from ortolan.core.private_model import CopyRules, PrivateModel, take_privately
-from ortolan.errors import InvalidArgument
+from ortolan.errors import Incomplete, InvalidArgument
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.calibration import Profile, calibrate
 from ortolan.execution.calibration_cache import CalibrationCache, CalibrationKey
 from ortolan.execution.cost_curve import CurveBook
+from ortolan.execution.device_notes import device_notes, refuse_other_models
 from ortolan.execution.device_share import DeviceShare, DeviceShares
 from ortolan.execution.devices import DeviceInventory, Placement, places_of, require_device
 from ortolan.execution.inline_gate import InlineGate
 from ortolan.execution.model_facts import ModelFacts
 from ortolan.execution.model_mending import open_session
+from ortolan.execution.ragged_batch import RaggedForm
+from ortolan.execution.rate_limit_plan import rate_limited, without_effect
+from ortolan.execution.rate_limiter import RateLimiter
 from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.sequence_plan import DIRECT_REASON, SequencePlan, sequence_plan, with_own_inputs
 from ortolan.execution.session import RUNTIME_VERSION, Session
@@ -34,12 +41,13 @@ from ortolan.execution.warm_up import run_samples
 from ortolan.inference.datatypes import BYTES
 from ortolan.repository import config_completion, config_file, model_directory, version_policy
 from ortolan.repository.config_completion import CompletionDefaults
-from ortolan.repository.golden_files import GoldenRule, golden_parents
+from ortolan.repository.golden_files import GoldenRule, golden_place
 from ortolan.repository.label_file import read_labels
-from ortolan.repository.manifest import ManifestRule, Manifests, read_manifests
+from ortolan.repository.manifest import ManifestRule
 from ortolan.repository.model_config import InstanceKind, ModelConfig
 from ortolan.repository.model_directory import ModelEntry, VersionEntry
 from ortolan.repository.override_directory import OverrideDirectories
+from ortolan.repository.signatures import Signatures
 
 # A hop to an instance's thread and back costs 75 us and more; below this a batch is about as cheap where it is.
 INLINE_NS = 80_000
@@ -63,6 +71,14 @@ class LoadingOptions:
     copies: CopyRules = field(default_factory=lambda: CopyRules(OverrideDirectories()))
     manifest: ManifestRule = "check"
     golden: GoldenRule = "check"
+    compiled: CompiledCache = field(default_factory=CompiledCache)
+    rate_limiter: RateLimiter | None = None
+    """None where instances run whenever there is work."""
+    signatures: Signatures = field(default_factory=Signatures)
+
+    @property
+    def file_rules(self) -> FileRules:
+        return FileRules(self.copies.directories, self.manifest, self.signatures, self.golden)
 
     @property
     def defaults(self) -> CompletionDefaults:
@@ -75,10 +91,12 @@ class LoadingOptions:
 def read_config(entry: ModelEntry) -> ModelConfig:
     """The configuration as its file has it, or an empty one. Raises InvalidArgument naming what is wrong in it."""
     if entry.problem:
-        raise InvalidArgument(entry.problem)
+        # A directory without a version may be about to get one.
+        raise (InvalidArgument if entry.versions else Incomplete)(entry.problem)
     if entry.config_path is None:
         return config_completion.default_config(entry.name)
-    return replace(config_file.read(entry.config_path, entry.own_name or entry.name), name=entry.name)
+    config = config_file.read(entry.config_path, entry.own_name or entry.name, (entry.directory, entry.repository))
+    return replace(config, name=entry.name)
 
 
 def read_override(entry: ModelEntry, text: str, with_files: bool) -> ModelConfig:
@@ -116,6 +134,15 @@ def wanted_versions(entry: ModelEntry, config: ModelConfig) -> dict[int, Version
 
 def load_version(entry: ModelEntry, config: ModelConfig, version: VersionEntry, options: LoadingOptions) -> LoadedModel:
     """Load one version as ``config`` asks. Raises InvalidArgument with the reason when it cannot be served."""
+    try:
+        return _load(entry, config, version, options)
+    except CompiledUnfit as unfit:
+        loaded = _load(entry, config, version, replace(options, compiled=CompiledCache()))
+        unfit.discard()
+        return loaded
+
+
+def _load(entry: ModelEntry, config: ModelConfig, version: VersionEntry, options: LoadingOptions) -> LoadedModel:
     start_ns = time.monotonic_ns()
     if not options.complete_configs and not (config.inputs and config.outputs):
         raise InvalidArgument(
@@ -127,74 +154,55 @@ def load_version(entry: ModelEntry, config: ModelConfig, version: VersionEntry, 
     require_device(config, settings, options.inventory, options.device)
     placed = config_completion.complete_instance_groups(config, options.defaults)
     places = places_of(placed, settings, options.inventory, options.device)
+    refuse_other_models(config, places)
     model = model_directory.model_file(version, config.default_model_filename or model_directory.DEFAULT_MODEL_FILENAME)
-    manifests = _manifests(entry, config, version, model, options)
-    with contextlib.ExitStack() as undo:
-        private = take_privately(entry, model, manifests, options.copies)
+    rules = options.file_rules
+    checks = checks_of(entry, config, version.directory, model, rules)
+    with private_companions(entry, config, checks, rules.directories) as companions, contextlib.ExitStack() as undo:
+        private = take_privately(entry, model, checks, options.copies)
+        if private.facts.confidential:
+            refuse_writing(config.name, settings, places)
+        own_settings = replace(settings, custom_op_libraries=companions.libraries)
+        original = Original(private, placed, entry.directory, own_settings, options.defaults)
+        opened = options.compiled.open(original, places)
+        session, private = opened.session, opened.private
         undo.callback(private.remove)
-        session, mendings = open_session(private.source, config.name, settings, places[0], private.folder)
         completed = config_completion.complete(placed, session.signature, options.defaults)
-        labels = _labels(entry, completed, session.signature.labels)
-        instances = _instances(config, private, settings, places, session, options.shares)
+        labels = _labels(replace(entry, directory=companions.directory), completed, session.signature.labels)
+        instances = _instances(config, private, own_settings, places, session, options.shares)
         served = with_own_inputs(completed)
-        _try_out(entry, served, version, model, instances, manifests, options)
+        sessions = list(dict.fromkeys(session for _, session, _ in instances))
+        golden = golden_place(entry, version.directory, model)
+        with opened.trial():
+            for each in sessions:
+                run_samples(served, each, companions.directory)
+            check_golden_requests(config.name, golden, sessions, config.parameters, options.golden, checks.check)
         profile = _profile(served, session, private.facts, settings, options)
         plan = _plan(served, profile, private.facts, settings, options, places)
-        sequences = sequence_plan(completed, len(instances), entry.directory)
+        sequences = sequence_plan(completed, len(instances), companions.directory)
+        plan = rate_limited(_with_sequences(plan, sequences), places, options.rate_limiter)
         if private.maps_files:
             undo.pop_all()
-    notes = [f"{mending}, so that ONNX Runtime can load it" for mending in mendings]
+    notes = [f"{mending}, so that ONNX Runtime can load it" for mending in opened.mendings]
     notes += [f"its parameter '{key}' is not known and has no effect" for key in unknown]
-    notes += completed.warnings
+    notes += (*completed.warnings, *without_effect(completed, options.rate_limiter))
+    notes += device_notes(config, settings, places, {name for each in sessions for name in each.providers})
     notes += [profile.note] if profile.note else []
     return LoadedModel(
         name=config.name,
         number=version.number,
         config=completed,
         instances=instances,
-        plan=_with_sequences(plan, sequences),
+        plan=plan,
         profile=profile,
         devices=tuple(place.device for place in places),
         intra_op_threads=settings.intra_op_threads,
         notes=tuple(notes),
         load_duration_ns=time.monotonic_ns() - start_ns,
         labels=labels,
+        maps_compiled=private.maps_files,
         remove_files=private.remove,
     )
-
-
-def _manifests(
-    entry: ModelEntry, config: ModelConfig, version: VersionEntry, model: Path, options: LoadingOptions
-) -> Manifests:
-    """The manifests of the version, when what its configuration names is as they say; else raises InvalidArgument."""
-    directories = (model.parent, version.directory, entry.directory)
-    manifests = read_manifests(entry.name, directories, options.manifest)
-    files = [entry.config_path] if entry.config_path else []
-    files += [entry.directory / output.label_filename for output in config.outputs if output.label_filename]
-    samples = (given for sample in config.warmup for given in sample.inputs)
-    files += [entry.directory / "warmup" / given.file for given in samples if given.file]
-    libraries = (Path(name).absolute() for name in config.op_library_filenames)
-    files += [library for library in libraries if library.is_relative_to(entry.directory)]
-    for file in files:
-        manifests.check_file(file)
-    return manifests
-
-
-def _try_out(
-    entry: ModelEntry,
-    config: ModelConfig,
-    version: VersionEntry,
-    model: Path,
-    instances: Sequence[tuple[str, Session, DeviceShare]],
-    manifests: Manifests,
-    options: LoadingOptions,
-) -> None:
-    """Warm every session up and run the golden requests. Raises InvalidArgument naming the request that fails."""
-    sessions = list(dict.fromkeys(session for _, session, _ in instances))
-    for session in sessions:
-        run_samples(config, session, entry.directory)
-    parents = golden_parents(model, version.directory, entry.directory)
-    check_golden_requests(config.name, parents, sessions, config.parameters, options.golden, manifests.check)
 
 
 def _profile(
@@ -207,7 +215,7 @@ def _profile(
         session.providers,
         settings.intra_op_threads,
         config.max_batch_size,
-        repr((settings, config.inputs, config.outputs)),
+        repr((settings, config.inputs, config.outputs, config.batch_inputs, config.batch_outputs)),
     )
     profile = options.cache.find(key)
     if profile is None:
@@ -242,6 +250,7 @@ def _plan(
         inline_gate=InlineGate(profile.points, max_rows, INLINE_NS) if inline and profile.points else None,
         part_rows=max_rows,
         max_execution_s=limit_s,
+        ragged=RaggedForm.of(config),
     )
 
 

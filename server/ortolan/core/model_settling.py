@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ortolan.core import model_loader
 from ortolan.core.ensembles import Ensembles, step_models
+from ortolan.core.load_failure import LoadFailure, Origin, without_name
 from ortolan.core.load_threads import LoadThreads
 from ortolan.core.model_records import Candidate, Model
 from ortolan.core.repository_view import RepositoryView
@@ -58,6 +59,7 @@ class ModelSettling:
             yield model
         finally:
             model.holders -= 1
+            model.forget_sent()
             if model.is_gone and not model.versions:
                 del self._models[name]
 
@@ -65,32 +67,56 @@ class ModelSettling:
         """Forget the models that are unloaded and were only ever sent: clients may make up any number of names."""
         kept = self._view.listing.models
         for name, model in list(self._models.items()):
+            model.forget_sent()
             if model.is_gone and not model.was_listed and name not in kept:
                 del self._models[name]
 
     async def settle(
-        self, name: str, entry: ModelEntry | None, forget_failures: bool = False, above: tuple[str, ...] = ()
+        self,
+        name: str,
+        entry: ModelEntry | None,
+        attempt: object = None,
+        above: tuple[str, ...] = (),
+        patience_s: float = 0.0,
     ) -> None:
-        """Bring the model to what its entry on disk asks for; ``above`` are the ensembles that ask for it, if any."""
+        """Bring the model to what its entry on disk asks for; ``above`` are the ensembles that ask for it, if any.
+
+        ``attempt`` is what somebody asked for, if anybody did: for each, what failed before is tried again, once.
+        ``patience_s`` is for how long its files may still be on their way.
+        """
         with self.held(name) as model:
             model.asked = model.asked or not above
-            await self._settle_steps(model, entry, forget_failures, above)
+            await self._settle_steps(model, entry, attempt, above)
             async with model.lock:
-                if forget_failures:
-                    model.forget_failures()
+                model.forget_failures(attempt)
                 try:
-                    candidates = await self._candidates(model, entry)
+                    candidates = await self._candidates(model, entry, patience_s)
                 except OrtolanError as error:
-                    model.problem = error.message
-                    kept = "keeps what it serves, its new files do not load"
-                    effect = "cannot be served" if model.newest is None else kept
-                    _log.error("model '%s' %s: %s", name, effect, error.message)
+                    asked_again = attempt is not None and not above
+                    self._note_problem(model, LoadFailure(error, patience_s=patience_s), asked_again)
                     return
-                model.problem, model.overridden = "", False
+                model.problem, model.incomplete, model.overridden, model.dismissed = "", False, False, False
                 await self._ensembles.reconcile(model, candidates)
             await self._ensembles.follow(name)
 
-    async def _candidates(self, model: Model, entry: ModelEntry | None) -> dict[int, Candidate]:
+    def _note_problem(self, model: Model, failure: LoadFailure, asked_again: bool) -> None:
+        before, model.incomplete = model.problem, failure.is_passing
+        model.problem = failure.passing_reason if failure.is_passing else failure.error.message
+        if failure.is_passing:
+            _log.warning("model '%s': %s", model.name, failure.logged_as_passing(model.name))
+            loop = asyncio.get_running_loop()
+            loop.call_later(failure.patience_s, self._end_patience, model, model.problem, failure)
+        elif asked_again or model.problem != before:
+            # Ensembles that need it have it tried again, which is no other event.
+            _tell_problem(model, failure)
+
+    def _end_patience(self, model: Model, told: str, failure: LoadFailure) -> None:
+        """Its files have not changed for long: nobody is copying them."""
+        if model.incomplete and model.problem == told:
+            model.problem, model.incomplete = failure.error.message, False
+            _tell_problem(model, failure)
+
+    async def _candidates(self, model: Model, entry: ModelEntry | None, patience_s: float) -> dict[int, Candidate]:
         if entry is None:
             raise NotFound("no such model in the repository")
         config = await self._load_threads.run(model_loader.read_config, entry)
@@ -98,24 +124,26 @@ class ModelSettling:
         self._ensembles.check(model, config)
         digests = await self._digests(entry, wanted)
         model.uses = step_models(config, entry, self._view.listing)
-        return {n: Candidate(entry, config, v, "", digests, model.uses) for n, v in wanted.items()}
+        return {
+            n: Candidate(entry, config, v, "", digests, model.uses, patience_s=patience_s) for n, v in wanted.items()
+        }
 
     async def _settle_steps(
-        self, model: Model, entry: ModelEntry | None, forget_failures: bool, above: tuple[str, ...]
+        self, model: Model, entry: ModelEntry | None, attempt: object, above: tuple[str, ...]
     ) -> None:
         """Of an ensemble: load those of its models that do not serve. What is wrong with it itself is told later."""
         if entry is None or entry.config_path is None:
             return
         with contextlib.suppress(OrtolanError):
             config = await self._load_threads.run(model_loader.read_config, entry)
-            await self._settle_steps_of(config, model, entry, forget_failures, above)
+            await self._settle_steps_of(config, model, entry, attempt, above)
 
     async def _settle_steps_of(
         self,
         config: ModelConfig,
         model: Model,
         entry: ModelEntry,
-        forget_failures: bool = False,
+        attempt: object,
         above: tuple[str, ...] = (),
     ) -> None:
         model.uses = step_models(config, entry, self._view.listing)
@@ -127,7 +155,7 @@ class ModelSettling:
             if name in self._view.listing.models and name not in above and len(above) <= _DEEPEST_NESTING
         ]
         absent = [(name, each) for name, each in wanted if name not in self._models or not self._models[name].newest]
-        await asyncio.gather(*(self.settle(name, each, forget_failures, above) for name, each in absent))
+        await asyncio.gather(*(self.settle(name, each, attempt, above) for name, each in absent))
 
     async def _digests(self, entry: ModelEntry, versions: Collection[int]) -> Digests:
         if self._contents is None:
@@ -139,13 +167,14 @@ class ModelSettling:
         async with model.lock:
             model.forget_loaded()
 
-    async def settle_gone(self, name: str) -> None:
-        """Take the model out of service. Unknown names are fine."""
+    async def settle_gone(self, name: str, dismissed: bool = False) -> None:
+        """Take the model out of service. Unknown names are fine. ``dismissed`` if that is because somebody says so."""
         if name not in self._models:
             return
         with self.held(name) as model:
             async with model.lock:
-                model.problem, model.overridden, model.asked, model.uses = "", False, False, ()
+                model.problem, model.incomplete, model.overridden, model.asked, model.uses = "", False, False, False, ()
+                model.dismissed = dismissed
                 await self._ensembles.reconcile(model, {})
             await self._ensembles.follow(name)
 
@@ -164,15 +193,25 @@ class ModelSettling:
         wanted = model_loader.wanted_versions(entry, config)
         digests = await self._digests(entry, wanted)
         model.asked = True
-        await self._settle_steps_of(config, model, entry, forget_failures=True)
+        await self._settle_steps_of(config, model, entry, attempt := object())
         self._ensembles.check(model, config)
         async with model.lock:
-            model.forget_failures()
-            model.problem = ""
-            candidates = {n: Candidate(entry, config, each, text, digests, model.uses) for n, each in wanted.items()}
+            model.forget_failures(attempt)
+            model.problem, model.incomplete, model.dismissed = "", False, False
+            origin = Origin.SENT_FILES if with_files else Origin.SENT_CONFIG
+            candidates = {
+                n: Candidate(entry, config, each, text, digests, model.uses, origin=origin)
+                for n, each in wanted.items()
+            }
             await self._ensembles.reconcile(model, candidates)
             model.overridden = model.overridden or not model.failures
         await self._ensembles.follow(model.name)
         if not model.failures:
             what = "files and a configuration" if with_files else "a configuration"
             _log.info("model '%s' serves %s that a client sent, until its next load or unload", model.name, what)
+
+
+def _tell_problem(model: Model, failure: LoadFailure) -> None:
+    kept = "keeps what it serves, its new files do not load"
+    effect = "cannot be served" if model.newest is None else kept
+    _log.error("model '%s' %s: %s", model.name, effect, without_name(model.name, failure.error.message))

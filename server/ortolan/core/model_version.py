@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ortolan.core.cached_answers import CachedAnswers
+from ortolan.core.memory_meter import MemoryUse
 from ortolan.core.occupancy import Occupancy
+from ortolan.core.open_sequences import OpenSequences
 from ortolan.core.request_terms import limits_of, sequence_of, with_id
 from ortolan.core.response_cache import ResponseCache
 from ortolan.core.trace import Trace
@@ -13,11 +15,11 @@ from ortolan.errors import Internal, InvalidArgument
 from ortolan.execution.answer import log_failure
 from ortolan.execution.calibration import Profile
 from ortolan.execution.device_share import DeviceShare
-from ortolan.execution.graph_request import GraphRequest, RequestLimits
+from ortolan.execution.graph_request import GraphRequest, RequestLimits, SequenceId
 from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.request_queue import QueueLimits
 from ortolan.execution.scheduling_plan import SchedulingPlan
-from ortolan.execution.sequence_scheduler import AnyScheduler, scheduler_for
+from ortolan.execution.sequence_scheduler import AnyScheduler, SequenceScheduler, scheduler_for
 from ortolan.execution.session import Session
 from ortolan.inference.classification import classified
 from ortolan.inference.datatypes import Array
@@ -49,6 +51,8 @@ class LoadedModel:
     load_duration_ns: int
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For each output with a label file, or with classes in the graph: the label of each index."""
+    maps_compiled: bool = False
+    """Whether its weights are mapped from the compiled cache, which all who load the same model share."""
     remove_files: Callable[[], None] = _nothing
     """To be called once the version is unloaded: removes the copies of files that its sessions go on using."""
 
@@ -62,7 +66,14 @@ class ModelVersion:
         limits: QueueLimits,
         loop: asyncio.AbstractEventLoop,
         cache: ResponseCache | None = None,
+        open_sequences: OpenSequences | None = None,
+        memory: MemoryUse | None = None,
     ) -> None:
+        """``open_sequences`` are those that began in versions that this one replaces; ``memory`` is what it holds."""
+        self.memory = memory or MemoryUse()
+        self._loop = loop
+        self.used_s = loop.time()
+        self._in_cache = 0
         self.name = model.name
         self.number = model.number
         self.number_text = str(model.number)
@@ -74,13 +85,17 @@ class ModelVersion:
         self._output_specs = {spec.name: spec for spec in self.signature.outputs}
         self._all_outputs = tuple(self._output_specs)
         self._shapes_vary = shapes_vary(model.config)
+        self._ragged = frozenset(spec.name for spec in self.signature.inputs if spec.ragged)
         self.scheduler = scheduler_for(model.name, model.instances, model.plan, limits, loop)
         self.scheduler.statistics.load_duration_ns = model.load_duration_ns
         self.identity = object()
+        self._open_sequences = open_sequences if model.config.sequence_batching is not None else None
         self._occupancy = Occupancy(self._close)
         self._cached: CachedAnswers | None = None
         if cache is not None and model.config.response_cache:
-            self._cached = CachedAnswers(cache, self.name, self.number_text, self.identity, self.statistics)
+            self._cached = CachedAnswers(
+                cache, self.name, self.number_text, self.identity, self.statistics, self._all_outputs
+            )
 
     @property
     def statistics(self) -> ModelStatistics:
@@ -89,6 +104,14 @@ class ModelVersion:
     @property
     def waiting_requests(self) -> int:
         return self.scheduler.waiting_requests
+
+    @property
+    def in_flight_requests(self) -> int:
+        return self.scheduler.in_flight_requests + self._in_cache
+
+    @property
+    def live_sequences(self) -> int:
+        return self.scheduler.live_sequences
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
@@ -107,12 +130,19 @@ class ModelVersion:
 
     async def infer(self, request: InferenceRequest, trace: Trace | None = None) -> InferenceResponse:
         """The answer to ``request``. Raises InvalidArgument when it does not fit, and what execution raises."""
+        if self._open_sequences is not None and (older := self._open_sequences.holder_of(request, self)):
+            return await older.infer(request, trace)
         rows = self.checked_rows(request)
         limits = limits_of(request)
+        self.used_s = self._loop.time()
         if self._cached is None:
             return await self._execute(request, rows, limits, trace)
-        with self._occupancy.inside():
-            return await self._cached.infer(request, lambda: self._execute(request, rows, limits, trace))
+        self._in_cache += 1
+        try:
+            with self._occupancy.inside():
+                return await self._cached.infer(request, lambda: self._execute(request, rows, limits, trace))
+        finally:
+            self._in_cache -= 1
 
     async def _execute(
         self, request: InferenceRequest, rows: int, limits: RequestLimits, trace: Trace | None
@@ -181,9 +211,22 @@ class ModelVersion:
         return array.reshape(batch + _filled(spec.dims, inner, spec.reshape))
 
     def _shapes_of(self, tensors: Sequence[Tensor]) -> object:
-        """What two requests must have in common to share a batch: the inputs they give, and the sizes of each row."""
+        """What two requests must have in common to share a batch: the inputs they give, and the sizes of each row.
+
+        Of ragged inputs the sizes may differ.
+        """
         first = 1 if self._batching else 0
-        return tuple(sorted((tensor.name, tensor.shape[first:]) for tensor in tensors))
+        ragged = self._ragged
+        return tuple(sorted((each.name, () if each.name in ragged else each.shape[first:]) for each in tensors))
+
+    def has_open_sequence(self, sequence_id: SequenceId) -> bool:
+        """Whether further requests with this id belong to a sequence that began in it."""
+        return isinstance(self.scheduler, SequenceScheduler) and self.scheduler.has_open(sequence_id)
+
+    async def sequences_ended(self) -> None:
+        """Return once no sequence is open in it."""
+        if isinstance(self.scheduler, SequenceScheduler):
+            await self.scheduler.sequences_ended()
 
     def hold(self) -> None:
         """Have it let requests in until ``release``, even after ``refuse_new``: an ensemble relies on it."""

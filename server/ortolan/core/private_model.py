@@ -8,24 +8,37 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ortolan.errors import InvalidArgument
+from ortolan.core.confidential_model import decrypted_model
+from ortolan.errors import Incomplete
 from ortolan.execution.model_facts import FactsReader, ModelFacts
+from ortolan.repository.encrypted_model import ModelKeys, is_encrypted
 from ortolan.repository.external_data import NotWalkable, external_locations, path_inside, shown
-from ortolan.repository.manifest import Manifests
+from ortolan.repository.file_checks import FileChecks
+from ortolan.repository.foreign_files import beginning_of, kind_of
 from ortolan.repository.model_directory import ModelEntry
 from ortolan.repository.override_directory import OverrideDirectories
-from ortolan.repository.private_files import FileRefused, copy_privately, open_inside, open_regular
+from ortolan.repository.private_files import (
+    FileRefused,
+    Known,
+    copy_privately,
+    open_inside,
+    open_regular,
+    unknown,
+)
 
 # The runtime needs three times a model's size while it loads it from memory, and keeps one of them; a file it reads
 # piece by piece. Up to here that is nothing, and no disk is needed.
 LARGEST_IN_MEMORY_BYTES = 4 << 20
+# That of a protobuf message.
+_LARGEST_BYTES = (2 << 30) - 1
 _NOWHERE = Path(os.devnull)
 _ORT_FORMAT = b"ORTM"
+_DAMAGED = "damaged, truncated or no ONNX model. Copy or export it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +61,38 @@ class CopyRules:
 
     directories: OverrideDirectories
     allow_hard_links: bool = True
+    keys: ModelKeys = field(default_factory=ModelKeys)
+    """Those of encrypted models."""
+    known: Known = unknown
+    """Hashes of files that have been read already; not asked where a hash is checked."""
 
 
-def take_privately(entry: ModelEntry, model: Path, manifests: Manifests, rules: CopyRules) -> PrivateModel:
+def take_privately(entry: ModelEntry, model: Path, checks: FileChecks, rules: CopyRules) -> PrivateModel:
     """Copy the file ``model`` of ``entry`` and its external data, unless it is small and has none: then read it.
 
-    Raises InvalidArgument when a file is not what the manifests say, is missing, or is not the model's to load; and
-    Internal when the copy cannot be written.
+    One that is encrypted is decrypted in memory. Raises InvalidArgument when a file is not what manifests and
+    signatures say, is missing, or is not the model's to load; and Internal when the copy cannot be written.
     """
+    confidential = _confidential(entry, model, rules.keys)
+    if confidential is not None:
+        checks.check(model, confidential.facts.sha256)
+        return confidential
     reader = FactsReader()
     content = _small(entry, model)
     if content is not None:
         reader.update(content)
         if not reader.names_files:
             sha256 = hashlib.sha256(content).hexdigest()
-            manifests.check(model, sha256)
+            checks.check(model, sha256)
             return PrivateModel(content, _NOWHERE, reader.facts(sha256), False, _nothing)
     with ExitStack() as undo:
         folder = rules.directories.new()
         undo.callback(rules.directories.remove, folder)
         source = folder / model.name
-        sha256 = _copy_model(entry, model, source, reader)
-        manifests.check(model, sha256)
-        hashes = _copy_external_data(entry, model, source, manifests, rules) if reader.names_files else {}
+        known = unknown if checks.active else rules.known
+        sha256 = _copy_model(entry, model, source, reader, known)
+        checks.check(model, sha256)
+        hashes = _copy_external_data(entry, model, source, checks, rules, known) if reader.names_files else {}
         undo.pop_all()
     facts = reader.facts(_hash_of_all(sha256, hashes))
     return PrivateModel(source, folder, facts, bool(hashes), partial(rules.directories.remove, folder))
@@ -78,6 +100,15 @@ def take_privately(entry: ModelEntry, model: Path, manifests: Manifests, rules: 
 
 def _nothing() -> None:
     """Removes the files of a model that has none."""
+
+
+def _confidential(entry: ModelEntry, model: Path, keys: ModelKeys) -> PrivateModel | None:
+    """The model whose file is encrypted; None for one that is not."""
+    with _opened(entry, model) as file:
+        if not is_encrypted(file):
+            return None
+        content, facts = decrypted_model(entry.name, file, keys)
+    return PrivateModel(content, _NOWHERE, facts, False, _nothing)
 
 
 def _small(entry: ModelEntry, model: Path) -> bytes | None:
@@ -92,9 +123,15 @@ def _small(entry: ModelEntry, model: Path) -> bytes | None:
     return content if len(content) <= LARGEST_IN_MEMORY_BYTES else None
 
 
-def _copy_model(entry: ModelEntry, model: Path, target: Path, reader: FactsReader) -> str:
+def _copy_model(entry: ModelEntry, model: Path, target: Path, reader: FactsReader, known: Known) -> str:
     with _opened(entry, model) as file:
-        return copy_privately(file, target, reader.update)
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > _LARGEST_BYTES:
+            raise FileRefused(
+                f"has {size_bytes} bytes, and ONNX Runtime loads at most {_LARGEST_BYTES} from one file; export the "
+                "model with its weights as external data"
+            )
+        return copy_privately(file, target, reader.update, known)
 
 
 @contextmanager
@@ -103,11 +140,11 @@ def _opened(entry: ModelEntry, model: Path) -> Iterator[BinaryIO]:
         with open_regular(model) as file:
             yield file
     except FileRefused as reason:
-        raise InvalidArgument(f"model '{entry.name}': its file '{model.name}' {reason}") from reason
+        raise reason.kind(f"model '{entry.name}': its file '{model.name}' {reason}") from reason
 
 
 def _copy_external_data(
-    entry: ModelEntry, model: Path, source: Path, manifests: Manifests, rules: CopyRules
+    entry: ModelEntry, model: Path, source: Path, checks: FileChecks, rules: CopyRules, known: Known
 ) -> dict[str, str]:
     """Copy what the model at ``source``, a copy of ``model``, names; the hashes by path."""
     hashes: dict[str, str] = {}
@@ -116,10 +153,10 @@ def _copy_external_data(
             continue  # It has its data at the end of its own file, which is there already.
         try:
             with open_inside(model.parent / path, (model.parent, entry.directory), rules.allow_hard_links) as file:
-                hashes[path.as_posix()] = copy_privately(file, source.parent / path)
+                hashes[path.as_posix()] = copy_privately(file, source.parent / path, known=known)
         except FileRefused as reason:
-            raise InvalidArgument(f"model '{entry.name}': its external data '{shown(location)}' {reason}") from reason
-        manifests.check(model.parent / path, hashes[path.as_posix()])
+            raise reason.kind(f"model '{entry.name}': its external data '{shown(location)}' {reason}") from reason
+        checks.check(model.parent / path, hashes[path.as_posix()])
     return hashes
 
 
@@ -131,10 +168,8 @@ def _wanted(entry: ModelEntry, source: Path) -> Mapping[PurePosixPath, str]:
         if _is_ort_format(source):
             return {}
         # The runtime might see more in it than we do.
-        raise InvalidArgument(
-            f"model '{entry.name}' cannot be read: its file '{source.name}' is damaged, truncated or no ONNX model. "
-            "Copy or export it again."
-        ) from error
+        kind = kind_of(beginning_of(source)) or _DAMAGED
+        raise Incomplete(f"model '{entry.name}' cannot be read: its file '{source.name}' is {kind}") from error
 
 
 def _is_ort_format(source: Path) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ortolan.errors import InvalidArgument, StartupError, Unavailable
 from ortolan.repository.directory import NAMESPACE_SEPARATOR, RepositoryListing
+from ortolan.repository.model_directory import ModelEntry
+from ortolan.repository.mounts import Mounts
 
 _log = logging.getLogger(__name__)
 
@@ -18,8 +20,13 @@ class RepositoryView:
         """``survey`` walks the repository."""
         self.listing = RepositoryListing({})
         """What the last walk found, whoever asked for it."""
+        self.away: frozenset[str] = frozenset()
+        """The models of repositories that the last walk did not find, as far as they are known."""
         self._survey = survey
         self._namespacing = namespacing
+        self._mounts = Mounts()
+        self._former_names: dict[str, str] = {}
+        self._away: Mapping[str, ModelEntry] = {}
         self._awaited: Mapping[Path, str] = {}
         self._complaints: Mapping[Path, str] = {}
 
@@ -30,8 +37,14 @@ class RepositoryView:
 
     async def look(self) -> RepositoryListing:
         """Walk the repository anew."""
-        self.listing = await asyncio.to_thread(self._survey)
-        return self.listing
+        listing = await asyncio.to_thread(self._mounts.survey, self._survey)
+        names = {**self._former_names, **_renamed(self.listing, listing)}
+        self._former_names = {full: own for full, own in names.items() if full in listing.models}
+        known = {**self._away, **self.listing.models}
+        self._away = {name: entry for name, entry in known.items() if entry.repository in listing.unreadable}
+        self.away = frozenset(self._away.keys() - listing.models.keys())
+        self.listing = listing
+        return listing
 
     async def look_at_start(self, wait_for_roots: bool) -> RepositoryListing:
         """Walk the repository for the first time. Raises StartupError if a part is not there, unless it is awaited."""
@@ -72,6 +85,10 @@ class RepositoryView:
         """The names of all models that a client may mean with ``name``."""
         return self.listing.ambiguous.get(name, ()) or (self.full_name(name),)
 
+    def former_name(self, name: str) -> str:
+        """The name under which the model was known until another repository came to have one of that name, or ""."""
+        return self._former_names.get(name, "")
+
     def full_name(self, name: str) -> str:
         """The name under which the model is known that a client calls ``name``. InvalidArgument if it is several's."""
         if full_names := self.listing.ambiguous.get(name):
@@ -83,3 +100,13 @@ class RepositoryView:
             return name
         entry = self.listing.models.get(own)
         return own if entry is not None and entry.repository.name == repository else name
+
+
+def _renamed(before: RepositoryListing, after: RepositoryListing) -> dict[str, str]:
+    """Full names of models → the name that one of them had alone before, "" for the others."""
+    return {
+        full: own if before.models[own].repository == after.models[full].repository else ""
+        for own, full_names in after.ambiguous.items()
+        if own in before.models
+        for full in full_names
+    }

@@ -3,10 +3,13 @@
 import hashlib
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from ortolan.inference.datatypes import BYTES
+import numpy as np
+
+from ortolan.inference.datatypes import BYTES, Array
 from ortolan.inference.request import InferenceRequest, Tensor
 from ortolan.inference.tensor_bytes import element_bytes
 
@@ -14,6 +17,12 @@ from ortolan.inference.tensor_bytes import element_bytes
 _ENTRY_BYTES = 512
 _TENSOR_BYTES = 256
 _DIGEST_BYTES = 32
+# Of numbers so much is hashed or copied in about a millisecond; more than that would hold up the loop.
+_SMALL_BYTES = 1 << 20
+# A text costs as much as so many bytes for each byte of its address.
+_TEXT_EFFORT = 8
+# To let go of so many takes about a millisecond.
+_FORGOTTEN_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,9 @@ class CacheKey:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class KeptAnswer:
+    """Outputs that belong to nobody else, and what they take."""
+
     outputs: tuple[Tensor, ...]
     size_bytes: int
 
@@ -36,7 +47,8 @@ class ResponseCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.size_bytes = 0
-        self._entries: OrderedDict[CacheKey, _Entry] = OrderedDict()
+        self._entries: OrderedDict[CacheKey, KeptAnswer] = OrderedDict()
+        self._keys: dict[object, dict[CacheKey, None]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -49,32 +61,49 @@ class ResponseCache:
         self._entries.move_to_end(key)
         return entry.outputs
 
-    def keep(self, key: CacheKey, outputs: Sequence[Tensor]) -> None:
-        """Keep copies of ``outputs``, in place of what was used least recently. What is larger than all is not kept."""
-        size = _ENTRY_BYTES + sum(map(_size_bytes, outputs))
-        if size > self.max_bytes or key in self._entries:
+    def keep(self, key: CacheKey, answer: KeptAnswer) -> None:
+        """Keep ``answer`` in place of what was used least recently. What is larger than all is not kept."""
+        if answer.size_bytes > self.max_bytes or key in self._entries:
             return
-        while self.size_bytes + size > self.max_bytes:
-            _, oldest = self._entries.popitem(last=False)
-            self.size_bytes -= oldest.size_bytes
-        self._entries[key] = _Entry(tuple(map(_own, outputs)), size)
-        self.size_bytes += size
+        while self.size_bytes + answer.size_bytes > self.max_bytes:
+            self._remove(next(iter(self._entries)))
+        self._entries[key] = answer
+        self._keys.setdefault(key.version, {})[key] = None
+        self.size_bytes += answer.size_bytes
 
-    def forget(self, version: object) -> None:
-        """Let go of every answer of ``version``."""
-        for key in [key for key in self._entries if key.version is version]:
-            self.size_bytes -= self._entries.pop(key).size_bytes
+    def forget(self, version: object, at_most: int = _FORGOTTEN_AT_ONCE) -> bool:
+        """Let go of the answers of ``version``, or of so many of them; whether there are more."""
+        for key in list(islice(self._keys.get(version, ()), at_most)):
+            self._remove(key)
+        return version in self._keys
+
+    def _remove(self, key: CacheKey) -> None:
+        self.size_bytes -= self._entries.pop(key).size_bytes
+        keys = self._keys[key.version]
+        del keys[key]
+        if not keys:
+            del self._keys[key.version]
 
 
-def digest_of(request: InferenceRequest) -> bytes:
-    """What tells the question of ``request`` from every other that its version can be asked.
+def kept(outputs: Sequence[Tensor], max_bytes: int) -> KeptAnswer | None:
+    """``outputs`` as they may be kept; None where they take more than ``max_bytes``, of which nothing is copied.
 
-    The inputs by name, each with its datatype, shape and elements, and the outputs that are asked for, in their order.
+    An array that is part of a larger one, such as a batch's, is copied. Takes long for large ones.
+    """
+    size = _ENTRY_BYTES + sum(map(_size_bytes, outputs))
+    return None if size > max_bytes else KeptAnswer(tuple(map(_own, outputs)), size)
+
+
+def digest_of(request: InferenceRequest, all_outputs: Sequence[str]) -> bytes:
+    """What tells the question of ``request`` from every other that its version, with ``all_outputs``, can be asked.
+
+    The inputs by name, each with its datatype, shape and elements, and which outputs are asked for, in whichever order.
     Triton's key has neither shapes and datatypes nor the outputs. Every part has its length before it, so that no two
     questions give the same bytes. Takes about 1 ns a byte.
     """
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    digest.update(repr([(output.name, output.class_count) for output in request.outputs]).encode())
+    wanted = [(output.name, output.class_count) for output in request.outputs] or [(name, 0) for name in all_outputs]
+    digest.update(repr(sorted(wanted)).encode())
     for tensor in sorted(request.inputs, key=lambda tensor: tensor.name):
         data = element_bytes(tensor)
         digest.update(repr((tensor.name, tensor.datatype.name, tensor.shape, len(data))).encode())
@@ -82,9 +111,16 @@ def digest_of(request: InferenceRequest) -> bytes:
     return digest.digest()
 
 
-def size_of(request: InferenceRequest) -> int:
-    """The bytes that ``digest_of`` reads, roughly."""
-    return sum(map(_size_bytes, request.inputs))
+def are_small(tensors: Iterable[Tensor]) -> bool:
+    """Whether to read them all takes less than about a millisecond."""
+    left = _SMALL_BYTES
+    for tensor in tensors:
+        left -= tensor.array.nbytes * (_TEXT_EFFORT if tensor.datatype is BYTES else 1)
+        if left < 0:
+            return False
+        if tensor.datatype is BYTES:
+            left -= sum(map(len, tensor.array.reshape(-1).tolist()))
+    return left >= 0
 
 
 def _size_bytes(tensor: Tensor) -> int:
@@ -96,6 +132,12 @@ def _size_bytes(tensor: Tensor) -> int:
 
 def _own(tensor: Tensor) -> Tensor:
     """The tensor with an array of its own: what it is a view of would stay in memory with it, and might change."""
-    array = tensor.array.copy()
+    array = tensor.array.view() if _is_whole(tensor.array) else tensor.array.copy()
     array.flags.writeable = False
     return replace(tensor, array=array)
+
+
+def _is_whole(array: Array) -> bool:
+    """Whether the array's memory is its own, or that of an array of its size that it is another form of."""
+    owner = array.base if isinstance(array.base, np.ndarray) else array
+    return bool(owner.flags.owndata and owner.nbytes == array.nbytes)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ortolan.core.memory_meter import MemoryUse
 from ortolan.core.model_version import LoadedModel
 from ortolan.core.trace import Trace
 from ortolan.execution.model_statistics import ModelStatistics
@@ -22,6 +23,10 @@ class ServedVersion(Protocol):
     signature: ModelSignature
     identity: object
     """No other version has the same, not even the next one of the same number."""
+    memory: MemoryUse
+    """What it holds; nothing for an ensemble."""
+    used_s: float
+    """When it was last asked, or made, by the loop's clock."""
 
     @property
     def loaded(self) -> LoadedModel | None:
@@ -36,6 +41,14 @@ class ServedVersion(Protocol):
 
     @property
     def waiting_requests(self) -> int: ...
+
+    @property
+    def in_flight_requests(self) -> int:
+        """Requests that are inside: that wait or run."""
+
+    @property
+    def live_sequences(self) -> int:
+        """Sequences that have started and not ended, whose next requests only this version can answer."""
 
     @property
     def schedulers(self) -> Sequence[AnyScheduler]:

@@ -19,7 +19,7 @@ async def in_order(runs: Sequence[StepRun], ask: Callable[[StepRun], Coroutine[N
     try:
         while waiting or running:
             ready = [run for run in waiting if run.after <= done]
-            waiting = [run for run in waiting if run not in ready]
+            waiting = [run for run in waiting if not run.after <= done]
             if len(ready) == 1 and not running:
                 # Most ensembles are chains, which need no tasks.
                 await ask(ready[0])

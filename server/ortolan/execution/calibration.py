@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ortolan.errors import Cancelled, InvalidArgument, OrtolanError
 from ortolan.execution.cost_curve import CurvePoint, gain, measured_sizes
 from ortolan.execution.model_facts import ModelFacts
-from ortolan.execution.session import Session
+from ortolan.execution.ragged_trial import TrialSession, trial_session
 from ortolan.execution.warm_up import Inputs, made_up_inputs
 from ortolan.inference.datatypes import BF16, FP16, Array, Datatype, bf16_from_float32, float32_from_bf16
 from ortolan.repository.model_config import ModelConfig
@@ -60,10 +60,10 @@ class Profile:
         return gain(self.points) if self.points else 1.0
 
 
-def calibrate(config: ModelConfig, session: Session, facts: ModelFacts) -> Profile:
+def calibrate(config: ModelConfig, session: TrialSession, facts: ModelFacts) -> Profile:
     """Run the model on made-up inputs and describe it. What goes wrong is in the profile's note, nothing is raised."""
     names = [output.name for output in config.outputs]
-    trial = _Trial(session)
+    trial = _Trial(trial_session(session, config))
     try:
         points = _measure(config, trial, names)
     except (OrtolanError, MemoryError, ValueError) as error:
@@ -83,7 +83,7 @@ def calibrate(config: ModelConfig, session: Session, facts: ModelFacts) -> Profi
 class _Trial:
     """Runs of a session that end after a while: a model may loop for ever on inputs that no one would send."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: TrialSession) -> None:
         self._session = session
 
     def run(self, inputs: Inputs, names: Sequence[str]) -> list[Array]:

@@ -1,14 +1,16 @@
 """Which devices and execution providers there are, and which of them an instance gets. Pure but for ``count_gpus``."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ortolan.errors import InvalidArgument
-from ortolan.execution import session_settings as allowed
-from ortolan.execution.session_settings import SessionSettings, checked
+from ortolan.execution import provider_options as allowed
+from ortolan.execution.option_values import Check, checked
+from ortolan.execution.session_settings import SessionSettings
 from ortolan.repository.model_config import Accelerator, InstanceGroup, InstanceKind, ModelConfig
+from ortolan.repository.rate_limiter_config import NO_RATE_LIMITER, RateLimiterConfig
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -19,7 +21,7 @@ class _ProviderKind:
 
     name: str
     is_gpu: bool
-    options: Mapping[str, Callable[[str], str]]
+    options: Mapping[str, Check]
     device_option: str = ""
     """The option that takes the device's number."""
 
@@ -63,6 +65,12 @@ class Placement:
     kind: InstanceKind
     device_id: int
     providers: tuple[Provider, ...]
+    rate_limiter: RateLimiterConfig = NO_RATE_LIMITER
+
+    def arenas(self, on_cpu: bool) -> tuple[str, ...]:
+        """The arenas of a session here, in ONNX Runtime's words; ``on_cpu`` is whether it has one for the CPU."""
+        cpu = ("cpu:0",) if on_cpu else ()
+        return cpu if self.kind is InstanceKind.CPU else (*cpu, f"gpu:{self.device_id}")
 
     @property
     def device(self) -> str:
@@ -159,7 +167,8 @@ def places_of(
             providers = _providers_for(config, settings, inventory, device, kind, max(gpu, 0))
             for number in range(group.count):
                 suffix = "" if gpu < 0 else f"_gpu{gpu}"
-                places.append(Placement(f"{group.name}_{number}{suffix}", kind, max(gpu, 0), providers))
+                name = f"{group.name}_{number}{suffix}"
+                places.append(Placement(name, kind, max(gpu, 0), providers, group.rate_limiter))
     return tuple(places)
 
 
@@ -219,6 +228,11 @@ def _asked_for(config: ModelConfig, settings: SessionSettings, device: str, kind
     if device not in ("auto", "cpu") and _KINDS[device].is_gpu is on_gpu:
         return [Accelerator(device)]
     return []
+
+
+def provider_name(name: str, model_name: str) -> str:
+    """ONNX Runtime's name of the provider that a model calls ``name``. Raises InvalidArgument for an unknown one."""
+    return _KINDS[_short_name(name, model_name)].name
 
 
 def _short_name(name: str, model_name: str) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ortolan.execution.inline_gate import InlineGate
 from ortolan.execution.instance import Outcome, execute
-from ortolan.execution.request_queue import QueuedRequest
+from ortolan.execution.queued_request import QueuedRequest
+from ortolan.execution.ragged_batch import RaggedForm
 from ortolan.execution.running import Running
 from ortolan.execution.session import Session
 
@@ -12,10 +13,11 @@ from ortolan.execution.session import Session
 class InlineExecution:
     """Runs what one tick of the loop brought, if ``gate`` lets it through. Lives on the event loop."""
 
-    def __init__(self, session: Session, gate: InlineGate, max_rows: int) -> None:
+    def __init__(self, session: Session, gate: InlineGate, max_rows: int, ragged: RaggedForm | None = None) -> None:
         self._session = session
         self._gate = gate
         self._max_rows = max_rows
+        self._ragged = ragged
 
     def takes(self, arrivals: Sequence[QueuedRequest]) -> bool:
         """Whether the requests, of which there is one at least, fit into one batch that is cheaper here."""
@@ -30,7 +32,7 @@ class InlineExecution:
         running = Running(arrivals, len(arrivals))
         for request in arrivals:
             request.running = running
-        executions = execute(self._session, running)
+        executions = execute(self._session, running, ragged=self._ragged)
         times = executions[0].times
         self._gate.observe(executions[0].rows, times.end_ns - times.start_ns, times.end_ns)
         return Outcome(executions)

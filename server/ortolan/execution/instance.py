@@ -10,7 +10,10 @@ from ortolan.errors import Cancelled, Internal, OrtolanError
 from ortolan.execution import batch
 from ortolan.execution.device_share import DeviceShare, DeviceUser
 from ortolan.execution.model_statistics import ExecutionTimes
-from ortolan.execution.request_queue import QueuedRequest, Refusal, RequestQueue
+from ortolan.execution.queued_request import QueuedRequest, Refusal
+from ortolan.execution.ragged_batch import RaggedForm
+from ortolan.execution.rate_limiter import LimitedWork
+from ortolan.execution.request_queue import RequestQueue
 from ortolan.execution.running import Running
 from ortolan.execution.session import Session
 from ortolan.execution.timer_slack import wake_exactly
@@ -48,8 +51,10 @@ class Instance:
         deliver: Callable[[Outcome], None],
         share: DeviceShare,
         user: DeviceUser,
+        ragged: RaggedForm | None = None,
+        limited: LimitedWork | None = None,
     ) -> None:
-        """``share`` is the device's, ``user`` the account of this version on it."""
+        """``share`` is the device's, ``user`` the account of this version on it; ``limited`` gives out ``queue``."""
         self.name = name
         self.running: Running[QueuedRequest] | None = None
         """What it executes at the moment; read by the watchdog."""
@@ -58,6 +63,8 @@ class Instance:
         self._deliver = deliver
         self._share = share
         self._user = user
+        self._ragged = ragged
+        self._limited = limited
         self._thread = threading.Thread(target=self._serve, name=f"instance {name}", daemon=True)
 
     def start(self) -> None:
@@ -68,10 +75,16 @@ class Instance:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def lose_resources(self) -> None:
+        """Its run hangs: what the rate limiter gave it for that goes to others."""
+        if self._limited is not None:
+            self._limited.lose()
+
     def _serve(self) -> None:
         if self._queue.delays:
             wake_exactly()
-        while (work := self._queue.take()) is not None:
+        take = self._queue.take if self._limited is None else self._limited.take
+        while (work := take()) is not None:
             executions = self._execute(work.running) if work.running is not None else ()
             self._deliver(Outcome(executions, work.refusals))
         # Who is delivered to holds its instances: the two would keep each other, and the session, until the garbage
@@ -83,10 +96,12 @@ class Instance:
         start_ns = running.started_ns = time.monotonic_ns()
         self.running = running
         try:
-            return execute(self._session, running, self._watched)
+            return execute(self._session, running, self._watched, self._ragged)
         finally:
             self.running = None
             self._share.leave(self._user, time.monotonic_ns() - start_ns)
+            if self._limited is not None:
+                self._limited.done()
 
     def _watched(self, running: Running[QueuedRequest]) -> None:
         self.running = running
@@ -100,12 +115,13 @@ def execute(
     session: Session,
     running: Running[QueuedRequest],
     watched: Callable[[Running[QueuedRequest]], None] = lambda _: None,
+    ragged: RaggedForm | None = None,
 ) -> list[Execution]:
     """Run the requests as one batch; if that fails, each alone, so that only the culprit's request fails.
 
-    ``watched`` is told of each further run before it starts.
+    ``watched`` is told of each further run before it starts; ``ragged`` is how batches are formed, if not by rows.
     """
-    execution = execute_once(session, running)
+    execution = execute_once(session, running, ragged)
     failed = isinstance(execution.answers[0], OrtolanError)
     if not failed or len(running.requests) == 1 or running.abandoned:
         return [execution]
@@ -113,7 +129,7 @@ def execute(
     for request in running.requests:
         alone = _alone(request, running)
         watched(alone)
-        executions.append(execute_once(session, alone))
+        executions.append(execute_once(session, alone, ragged))
     return executions
 
 
@@ -126,7 +142,7 @@ def _alone(request: QueuedRequest, companions: Running[QueuedRequest]) -> Runnin
     return alone
 
 
-def execute_once(session: Session, running: Running[QueuedRequest]) -> Execution:
+def execute_once(session: Session, running: Running[QueuedRequest], ragged: RaggedForm | None = None) -> Execution:
     """One run. Outputs that only some of the requests want are fetched once and handed to those."""
     requests = running.requests
     names = _wanted_outputs(requests)
@@ -137,11 +153,12 @@ def execute_once(session: Session, running: Running[QueuedRequest]) -> Execution
         run = session.new_run()
         if not running.begin(run):
             raise Cancelled("no one waited for the answer any more")
-        inputs = batch.stack([request.inputs for request in requests])
+        given = [request.inputs for request in requests]
+        inputs = batch.stack(given) if ragged is None else ragged.gathered(given)
         input_end_ns = output_start_ns = time.monotonic_ns()
         outputs = session.run(inputs, names, run)
         output_start_ns = time.monotonic_ns()
-        answers = list(_divide(outputs, names, requests))
+        answers = list(_divide(outputs, names, requests, ragged))
     # A failed batch fails each of its requests; the instance lives on.
     except OrtolanError as error:
         answers = [error] * len(requests)
@@ -161,11 +178,15 @@ def _wanted_outputs(requests: Sequence[QueuedRequest]) -> tuple[str, ...]:
 
 
 def _divide(
-    outputs: Sequence[Array], names: tuple[str, ...], requests: Sequence[QueuedRequest]
+    outputs: Sequence[Array], names: tuple[str, ...], requests: Sequence[QueuedRequest], ragged: RaggedForm | None
 ) -> Sequence[list[Array]]:
-    if len(requests) == 1:
+    rows = [request.rows for request in requests]
+    if ragged is not None:
+        parts = ragged.dealt(outputs, names, [request.inputs for request in requests], rows)
+    elif len(requests) == 1:
         return [list(outputs)]
-    parts = batch.split(outputs, names, [request.rows for request in requests])
+    else:
+        parts = batch.split(outputs, names, rows)
     place = {name: index for index, name in enumerate(names)}
     return [
         part if request.output_names == names else [part[place[name]] for name in request.output_names]

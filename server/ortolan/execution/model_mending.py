@@ -11,7 +11,8 @@ from typing import Any
 
 from ortolan.errors import InvalidArgument
 from ortolan.execution.devices import Placement
-from ortolan.execution.session import ModelNotLoadable, Session
+from ortolan.execution.load_refusals import ModelNotLoadable
+from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
 
 _IR_TOO_NEW = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")

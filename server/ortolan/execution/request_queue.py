@@ -6,16 +6,15 @@ answered exactly once: by the instance that took it, or by whoever got ``True`` 
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ortolan.errors import DeadlineExceeded, OrtolanError, QueueFull, RequestTimeout, Unavailable
-from ortolan.execution.batch_policy import Batching, Drop, Take, decide
+from ortolan.execution.batch_policy import Batching, Drop, Take, WaitUntil, decide
 from ortolan.execution.cost_curve import CurveBook
+from ortolan.execution.queued_request import QueuedRequest, Refusal
 from ortolan.execution.running import Running
 from ortolan.execution.waiting_line import LinePolicy, WaitingLine
-from ortolan.inference.datatypes import Array
 
 # A thread may wake some 100 us late; the last stretch before a batch is due is waited out awake, and the very last
 # without letting go of the interpreter.
@@ -23,41 +22,6 @@ _AWAKE_NS = 200_000
 _BUSY_NS = 25_000
 _NEVER_NS = 1 << 63
 _LONGEST_RETRY_AFTER_S = 60
-
-
-@dataclass(slots=True, eq=False)
-class QueuedRequest:
-    """One admitted request on its way through a version's queue. Times are of the monotonic clock; 0 is none."""
-
-    inputs: Mapping[str, Array]
-    output_names: tuple[str, ...]
-    rows: int
-    shapes: object
-    """Equal for requests that may share a batch."""
-    enqueued_ns: int
-    answer_to: Any
-    """What the scheduler needs to hand the answer back; the queue does not look at it."""
-    size_bytes: int = 0
-    priority: int = 0
-    queue_deadline_ns: int = 0
-    """When it has waited as long as its queue policy or its own timeout allows."""
-    deadline_ns: int = 0
-    """When its client will not want the answer any more."""
-    running: "Running[QueuedRequest] | None" = None
-    waiting: bool = False
-
-    @property
-    def row_bytes(self) -> int:
-        """The size of one of its rows."""
-        return self.size_bytes // self.rows if self.rows else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A request that left the queue without being executed, and why."""
-
-    request: QueuedRequest
-    error: OrtolanError
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +161,19 @@ class RequestQueue:
 
     def take(self) -> Work | None:
         """The next batch; blocks until there is one. None once the queue is closed and nothing waits any more."""
+        return self._taken(self._pop)
+
+    def await_batch(self) -> Work | None:
+        """As ``take``, but the batch is left where it is: work without anything to run or refuse stands for it."""
+        return self._taken(self._leave_in_line)
+
+    def take_now(self) -> Work | None:
+        """As ``take``, but without blocking: None where there is nothing that should run at once."""
+        with self._changed:
+            work = self._next_work(self._pop) if len(self._line) else None
+            return work if isinstance(work, Work) else None
+
+    def _taken(self, pop: Callable[[list[QueuedRequest]], Running[QueuedRequest] | None]) -> Work | None:
         with self._changed:
             while True:
                 if not len(self._line) or (len(self._line) < self._held_until and not self._closed):
@@ -205,12 +182,13 @@ class RequestQueue:
                     self._wait(None)
                     continue
                 self._held_until = 0
-                work = self._next_work()
-                if work is not None:
+                work = self._next_work(pop)
+                if isinstance(work, Work):
                     return work
+                self._wait(work.time_ns)
 
-    def _next_work(self) -> Work | None:
-        """A batch or refusals, or None after having waited a while."""
+    def _next_work(self, pop: Callable[[list[QueuedRequest]], Running[QueuedRequest] | None]) -> Work | WaitUntil:
+        """A batch, got by ``pop``, or refusals, or until when to wait for more. Something waits in the line."""
         now_ns = self._clock_ns()
         head = self._line.front(self._batching.max_rows)
         if any(0 < request.queue_deadline_ns <= now_ns for request in head):
@@ -221,14 +199,13 @@ class RequestQueue:
         curve = self._curves.curve(head[0].row_bytes) if self._curves else None
         decision = decide(head, now_ns, self._batching, curve, self._idle + 1)
         if isinstance(decision, Take):
-            return Work(self._pop(head[: decision.count]))
+            return Work(pop(head[: decision.count]))
         if isinstance(decision, Drop):
             dropped = head[: decision.count]
             for request in dropped:
                 self._line.remove(request)
             return Work(None, tuple(self._refused(request, _too_late()) for request in dropped))
-        self._wait(decision.time_ns)
-        return None
+        return decision
 
     def _refused(self, request: QueuedRequest, error: OrtolanError) -> Refusal:
         request.waiting = False
@@ -280,6 +257,10 @@ class RequestQueue:
             # One notification may have stood for several requests; another idle instance can take the rest.
             self._changed.notify()
         return running
+
+    def _leave_in_line(self, batch: list[QueuedRequest]) -> None:  # noqa: ARG002
+        # Whoever may not run it yet must not be the only one who knows of it.
+        self._changed.notify()
 
     def hurry(self) -> None:
         """Let no batch wait any more for requests that may come."""

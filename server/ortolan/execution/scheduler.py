@@ -19,9 +19,10 @@ from ortolan.execution.inline_execution import InlineExecution
 from ortolan.execution.instance import Execution, Instance, Outcome
 from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.ordered_answers import OrderedAnswers
+from ortolan.execution.queued_request import QueuedRequest, queued
 from ortolan.execution.request_counts import count_success, counting_failures
 from ortolan.execution.request_parts import execute_parts, joined
-from ortolan.execution.request_queue import QueuedRequest, QueueLimits, RequestQueue
+from ortolan.execution.request_queue import QueueLimits, RequestQueue
 from ortolan.execution.running import Running
 from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.session import Session
@@ -33,6 +34,8 @@ _PARTS_INSIDE = 2
 
 class Scheduler:
     """Answers the requests of one loaded version. Everything but the instances' threads lives on ``loop``."""
+
+    live_sequences = 0
 
     def __init__(
         self,
@@ -48,12 +51,13 @@ class Scheduler:
         self._loop = loop
         self._inline: InlineExecution | None = None
         if plan.inline_gate is not None and not limits.hold_until:
-            self._inline = InlineExecution(sessions[0][1], plan.inline_gate, plan.batching.max_rows)
+            self._inline = InlineExecution(sessions[0][1], plan.inline_gate, plan.batching.max_rows, plan.ragged)
         self._queue = RequestQueue(plan.batching, plan.line, limits, plan.curves, len(sessions))
         user = DeviceUser(name)
+        works = plan.rate_limit.works(self._queue) if plan.rate_limit else [None] * len(sessions)
         self.instances = [
-            Instance(instance, session, self._queue, self._cross_over, share, user)
-            for instance, session, share in sessions
+            Instance(instance, session, self._queue, self._cross_over, share, user, plan.ragged, work)
+            for (instance, session, share), work in zip(sessions, works, strict=True)
         ]
         self._ordered: OrderedAnswers[QueuedRequest] | None = OrderedAnswers() if plan.preserve_ordering else None
         self._arrivals: list[QueuedRequest] = []
@@ -120,7 +124,7 @@ class Scheduler:
 
     async def execute(self, asked: GraphRequest) -> Answer:
         """The answer to one request, or to a part of one; nothing is counted but executions."""
-        request = self._queued(asked)
+        request = queued(asked, self.plan.line, self._loop.create_future(), time.monotonic_ns())
         self._enter(request)
         timers = self._timers(request) if request.deadline_ns or request.queue_deadline_ns else ()
         try:
@@ -133,23 +137,6 @@ class Scheduler:
                 timer.cancel()
             self._leave()
         return answer
-
-    def _queued(self, asked: GraphRequest) -> QueuedRequest:
-        now_ns = time.monotonic_ns()
-        line, limits = self.plan.line, asked.limits
-        timeout_us = line.queue_timeout_us(line.level_of(limits.priority), limits.timeout_us)
-        return QueuedRequest(
-            asked.inputs,
-            asked.output_names,
-            asked.rows,
-            asked.shapes,
-            now_ns,
-            self._loop.create_future(),
-            size_bytes=asked.size_bytes,
-            priority=limits.priority,
-            queue_deadline_ns=now_ns + timeout_us * 1000 if timeout_us else 0,
-            deadline_ns=limits.deadline_ns,
-        )
 
     # -- on the way in -------------------------------------------------------------------------------------------
 
@@ -291,6 +278,8 @@ class Scheduler:
         """Wait for the instances' threads to end. False if one of them is still busy after ``timeout_s``."""
         deadline = time.monotonic() + timeout_s
         ended = [instance.join(max(0.0, deadline - time.monotonic())) for instance in self.instances]
+        if self.plan.rate_limit is not None:
+            self.plan.rate_limit.end()
         return all(ended)
 
 

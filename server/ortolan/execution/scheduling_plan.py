@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.cost_curve import CurveBook
 from ortolan.execution.inline_gate import InlineGate
+from ortolan.execution.ragged_batch import RaggedForm
+from ortolan.execution.rate_limiter import RateLimit
 from ortolan.execution.sequence_plan import SequencePlan
 from ortolan.execution.waiting_line import LinePolicy
 
@@ -25,3 +27,7 @@ class SchedulingPlan:
     """When a run is taken for hung; 0 for never."""
     sequences: SequencePlan | None = None
     """How sequences are served; None for a model without any."""
+    ragged: RaggedForm | None = None
+    """How batches are put together and taken apart; None where all tensors have rows."""
+    rate_limit: RateLimit | None = None
+    """What instances must hold while they run; None where they run whenever there is work."""

@@ -23,18 +23,19 @@ from ortolan.errors import (
 from ortolan.execution.answer import Answer, hand_over
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.device_share import DeviceShare
-from ortolan.execution.graph_request import GraphRequest, SequenceTerms
+from ortolan.execution.graph_request import GraphRequest, SequenceId, SequenceTerms
 from ortolan.execution.instance import Instance
 from ortolan.execution.model_statistics import ModelStatistics
+from ortolan.execution.queued_request import QueuedRequest
 from ortolan.execution.request_counts import count_success, counting_failures
-from ortolan.execution.request_queue import QueuedRequest, QueueLimits
+from ortolan.execution.request_queue import QueueLimits
 from ortolan.execution.running import Running
 from ortolan.execution.scheduler import Scheduler
 from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.sequence_controls import check_id
 from ortolan.execution.sequence_lanes import SequenceLanes
-from ortolan.execution.sequence_slots import LiveSequence, SequenceSlots, shown_id
-from ortolan.execution.sequenced_request import SequencedRequest
+from ortolan.execution.sequence_slots import SequenceSlots, shown_id
+from ortolan.execution.sequenced_request import SequencedRequest, lost_with
 from ortolan.execution.session import Session
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class SequenceScheduler:
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._fewer = asyncio.Event()
 
     def start(self) -> None:
         self._scheduler.start()
@@ -96,6 +98,11 @@ class SequenceScheduler:
     def in_flight_requests(self) -> int:
         """Requests that wait or run."""
         return self._in_flight
+
+    @property
+    def live_sequences(self) -> int:
+        """Sequences that have started and have not ended."""
+        return self._slots.live
 
     async def infer(self, request: GraphRequest) -> Answer:
         """The outputs of one request, in the order in which it names them.
@@ -138,11 +145,8 @@ class SequenceScheduler:
         now_ns = time.monotonic_ns()
         self._reclaim(now_ns)
         if terms.start and self._slots.is_live(terms.id):
-            _log.warning(
-                "sequence %s of model '%s' starts anew before it ended: what it kept until now is given up",
-                shown_id(terms.id),
-                self._name,
-            )
+            told = "sequence %s of model '%s' starts anew before it ended: what it kept until now is given up"
+            _log.warning(told, shown_id(terms.id), self._name)
         request = SequencedRequest(
             asked, terms, self._loop.create_future(), now_ns, asked.size_bytes, plan=self._sequences
         )
@@ -177,6 +181,7 @@ class SequenceScheduler:
             )
 
     def _leave(self) -> None:
+        self._fewer.set()
         self._in_flight -= 1
         if self._in_flight == 0:
             self._idle.set()
@@ -217,6 +222,7 @@ class SequenceScheduler:
     def _on_idle(self) -> None:
         self._reclaiming = None
         self._reclaim(time.monotonic_ns())
+        self._fewer.set()
         self._watch_idle()
 
     def _reclaim(self, now_ns: int) -> None:
@@ -233,7 +239,7 @@ class SequenceScheduler:
         if sequence is None:
             return
         for lost in self._slots.lose(sequence, request, time.monotonic_ns()):
-            hand_over(lost.answer_to, _lost_with(error, sequence))
+            hand_over(lost.answer_to, lost_with(error, sequence.id))
         if batch is not None:
             batch.end_if_unwanted()
         self._lanes.touch(sequence.lane)
@@ -243,6 +249,16 @@ class SequenceScheduler:
         self._scheduler.fail_running(running, error)
 
     # -- ending ------------------------------------------------------------------------------------------------------
+
+    def has_open(self, sequence_id: SequenceId) -> bool:
+        """Whether further requests with this id belong to a sequence that has started."""
+        return self._slots.is_live(sequence_id)
+
+    async def sequences_ended(self) -> None:
+        """Return once no sequence is open: each has had its end, or was idle for too long."""
+        while self._slots.live:
+            self._fewer.clear()
+            await self._fewer.wait()
 
     def refuse_new(self) -> None:
         """Let no further request in; those inside are still answered, also those that wait for a slot."""
@@ -266,16 +282,6 @@ class SequenceScheduler:
     def join(self, timeout_s: float) -> bool:
         """Wait for the instances' threads to end. False if one of them is still busy after ``timeout_s``."""
         return self._scheduler.join(timeout_s)
-
-
-def _lost_with(error: OrtolanError, sequence: LiveSequence[SequencedRequest]) -> OrtolanError:
-    """Why a request fails that was behind the one that failed with ``error``."""
-    if isinstance(error, RequestTimeout):
-        return RequestTimeout(error.message)
-    return Cancelled(
-        f"a request before this one in sequence {shown_id(sequence.id)} was given up, and the sequence with it: start "
-        "it again"
-    )
 
 
 AnyScheduler = Scheduler | SequenceScheduler

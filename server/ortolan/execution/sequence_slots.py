@@ -42,8 +42,8 @@ class LiveSequence(Generic[_R]):
     """-1 while it waits for a slot."""
     row: int = 0
     waiting: deque[_R] = field(default_factory=deque)
-    running: bool = False
-    """Whether one of its requests is being executed."""
+    running: _R | None = None
+    """The one of its requests that is being executed, if one is."""
     open: bool = True
     """Whether further requests belong to it."""
     state: State = field(default_factory=dict)
@@ -68,6 +68,11 @@ class SequenceSlots(Generic[_R]):
         self.waiting = 0
         """Requests that wait."""
         self.waiting_bytes = 0
+
+    @property
+    def live(self) -> int:
+        """Sequences that have started and have not ended."""
+        return len(self._by_id)
 
     @property
     def backlog(self) -> int:
@@ -117,32 +122,39 @@ class SequenceSlots(Generic[_R]):
 
     def take(self, sequence: LiveSequence[_R]) -> _R:
         """The next request of ``sequence``, which runs from now on until ``done``."""
-        request = sequence.waiting.popleft()
-        sequence.running = True
+        request = sequence.running = sequence.waiting.popleft()
         self._count_out(request)
         return request
 
     def done(self, sequence: LiveSequence[_R], now_ns: int) -> None:
         """The request that was taken is over. The slot of a sequence that has ended goes to the next one."""
-        sequence.running = False
+        sequence.running = None
         self._settle(sequence, now_ns)
 
     def lose(self, sequence: LiveSequence[_R], request: _R, now_ns: int) -> list[_R]:
         """``request`` will not be, or may not have been, executed: the sequence ends with what came before it.
 
-        The requests behind it, which are returned, are lost with it; but not those from the next start on.
+        The requests behind it, which are returned, are lost with it; but not those from the next start on. One that is
+        over already, or was lost with another, takes none along.
         """
         everyone = list(sequence.waiting)
-        place = everyone.index(request) if request in everyone else -1
-        behind = everyone[place + 1 :]
+        if request is sequence.running:
+            before, behind = [], everyone
+        elif request in everyone:
+            place = everyone.index(request)
+            before, behind = everyone[:place], everyone[place + 1 :]
+            self._count_out(request)
+        else:
+            return []
         count = next((i for i, each in enumerate(behind) if each.terms.start), len(behind))
-        sequence.waiting = deque(everyone[: max(place, 0)] + behind[count:])
-        for gone in (*behind[:count], *(everyone[place : place + 1] if place >= 0 else ())):
-            self._count_out(gone)
-        if count == len(behind):
+        lost, kept = behind[:count], behind[count:]
+        sequence.waiting = deque(before + kept)
+        for each in lost:
+            self._count_out(each)
+        if not kept:
             self._close(sequence)
         self._settle(sequence, now_ns)
-        return behind[:count]
+        return lost
 
     def reclaim(self, now_ns: int) -> list[LiveSequence[_R]]:
         """End the sequences of which nothing was heard for too long, and return them; their slots go to the next."""
@@ -173,7 +185,7 @@ class SequenceSlots(Generic[_R]):
 
     def _settle(self, sequence: LiveSequence[_R], now_ns: int) -> None:
         """Where nothing of ``sequence`` runs or waits: it is idle, or over."""
-        if sequence.running or sequence.waiting:
+        if sequence.running is not None or sequence.waiting:
             return
         if sequence.open:
             self._idle[sequence] = now_ns

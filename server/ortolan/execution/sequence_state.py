@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ortolan.errors import InvalidArgument
-from ortolan.inference.bytes_elements import decode_elements
 from ortolan.inference.datatypes import BYTES, Array
+from ortolan.inference.tensor_bytes import array_from_bytes
+from ortolan.repository.private_files import FileRefused, read_inside
 from ortolan.repository.sequence_config import InitialState, SequenceState
 
 State = Mapping[str, Array]
@@ -61,15 +62,13 @@ def _zeros(initial: InitialState) -> Array:
 def _read(state: SequenceState, initial: InitialState, model_directory: Path) -> Array:
     place = f"the initial state '{initial.name}' of '{state.input_name}'"
     try:
-        content = (model_directory / DIRECTORY / initial.file).read_bytes()
-    except OSError as error:
+        content = read_inside(model_directory / DIRECTORY / initial.file, model_directory)
+    except FileRefused as error:
         raise InvalidArgument(
-            f"{place}: there is no file '{initial.file}' in the model's directory {DIRECTORY}"
+            f"{place}: the file '{initial.file}' in the model's directory {DIRECTORY} {error}"
         ) from error
     count = int(np.prod(initial.dims))
-    if initial.datatype is BYTES:
-        return decode_elements(content, count, initial.name).reshape(initial.dims)
     expected = count * initial.datatype.size_bytes
-    if len(content) != expected:
+    if initial.datatype is not BYTES and len(content) != expected:
         raise InvalidArgument(f"{place}: file '{initial.file}' has {len(content)} bytes, expected {expected}")
-    return np.frombuffer(content, initial.datatype.numpy).reshape(initial.dims)
+    return array_from_bytes(content, 0, len(content), initial.datatype, initial.dims, count, initial.name)

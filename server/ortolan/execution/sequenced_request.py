@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ortolan.errors import Cancelled, OrtolanError, RequestTimeout
 from ortolan.execution.answer import Answer
-from ortolan.execution.graph_request import GraphRequest, SequenceTerms
+from ortolan.execution.graph_request import GraphRequest, SequenceId, SequenceTerms
 from ortolan.execution.sequence_batch import Member
 from ortolan.execution.sequence_plan import SequencePlan
-from ortolan.execution.sequence_slots import LiveSequence
+from ortolan.execution.sequence_slots import LiveSequence, shown_id
 from ortolan.execution.sequence_state import state_shapes
 
 
@@ -51,3 +52,13 @@ class SequenceBatch:
         """End the run when no one waits for an answer of it any more."""
         if self.task is not None and all(request.answer_to.done() for request in self.members.values()):
             self.task.cancel()
+
+
+def lost_with(error: OrtolanError, sequence_id: SequenceId) -> OrtolanError:
+    """Why a request fails that was behind the one that failed with ``error``."""
+    if isinstance(error, RequestTimeout):
+        return RequestTimeout(error.message)
+    return Cancelled(
+        f"a request before this one in sequence {shown_id(sequence_id)} was given up, and the sequence with it: start "
+        "it again"
+    )

@@ -2,12 +2,12 @@
 
 It mends what the Python binding gets wrong: ``bytes`` objects and numpy ``S`` arrays are silently turned into other
 text, so BYTES elements go in as ``str`` and come out as ``bytes``; bfloat16 passes only as OrtValue; what is no tensor
-becomes one (``output_forms``); an open rank is told from a scalar (``model_declarations``).
+becomes one (``output_forms``); an open rank is told from a scalar (``session_nodes``).
 """
 
 import ctypes
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ import onnxruntime as ort
 
 from ortolan.errors import Cancelled, Internal, InvalidArgument, OrtolanError
 from ortolan.execution.devices import Placement, Provider
-from ortolan.execution.model_declarations import NotWalkable, Shape, declared_shapes, map_classes
-from ortolan.execution.output_forms import OutputForm, datatype_of, output_form
+from ortolan.execution.load_refusals import library_refused, model_refused
 from ortolan.execution.runtime_errors import readable
+from ortolan.execution.session_nodes import read_nodes
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.execution.text_elements import texts_of
 from ortolan.inference.datatypes import BF16, BYTES, Array
-from ortolan.repository.graph_signature import GraphSignature, GraphTensor
+from ortolan.repository.graph_signature import GraphTensor
 
 RUNTIME_VERSION: str = ort.__version__
+RUNTIME_BUILD: str = f"{ort.__version__} {ort.get_build_info()}"
 
 _GRAPH_LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -34,10 +35,7 @@ _GRAPH_LEVELS = {
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 _FATAL_ONLY = 4
-_SIGNS_OF_DAMAGE = ("Protobuf parsing failed", "No graph was found")
-_DAMAGED = " The file is damaged, truncated or no ONNX model: copy or export it again."
 _TERMINATED = "terminate flag being set"
-_OPTIONAL_TENSOR = re.compile(r"optional\((?P<tensor>tensor\(\w+\))\)")
 
 
 def available_providers() -> tuple[str, ...]:
@@ -49,14 +47,6 @@ def preload_gpu_libraries() -> None:
     """Let the GPU build find the CUDA libraries that came as Python packages beside it."""
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
-
-
-class ModelNotLoadable(InvalidArgument):
-    """ONNX Runtime refuses the model; ``runtime_text`` is what it said."""
-
-    def __init__(self, message: str, runtime_text: str) -> None:
-        super().__init__(message)
-        self.runtime_text = runtime_text
 
 
 class Run:
@@ -83,31 +73,21 @@ class Session:
         """
         self._model_name = model_name
         options = _session_options(model_name, settings, folder if isinstance(model, bytes) else None)
-        self._session = _load(model, model_name, options, placement.providers, folder)
+        self._session = _load(model, model_name, options, placement.providers, folder, settings.custom_op_libraries)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         _check_providers(model_name, placement.providers, self.providers, settings.allow_fallback)
-        shapes = _shapes(model, [*self._session.get_inputs(), *self._session.get_outputs()])
-        self._outputs: dict[str, OutputForm] = {
-            node.name: output_form(model_name, node.name, node.type, shapes[node.name])
-            for node in self._session.get_outputs()
-        }
-        self.signature = self._read_signature(model, shapes)
+        self.signature, self._outputs = read_nodes(self._session, model, model_name)
         datatypes = {tensor.name: tensor.datatype for tensor in self.signature.inputs}
         self._text_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BYTES)
         self._bf16_inputs = frozenset(name for name, datatype in datatypes.items() if datatype is BF16)
         self._has_bf16 = bool(self._bf16_inputs) or any(form.datatype is BF16 for form in self._outputs.values())
-        self._settings = settings
+        self._arenas = placement.arenas(settings.memory_arena)
+        # The runtime fails every run that is to shrink an arena that the session does not have.
+        shrunk = ";".join(arena for arena in settings.arena_shrinkage.split(";") if arena in self._arenas)
+        self._settings = replace(settings, arena_shrinkage=shrunk)
         if self._has_bf16:
             self._check_bf16_is_by_itself()
-        self._run_options = _run_options(settings)
-
-    def _read_signature(self, model: Path | bytes, shapes: Mapping[str, Shape | None]) -> GraphSignature:
-        inputs = [_graph_input(self._model_name, node, shapes[node.name]) for node in self._session.get_inputs()]
-        defaults = self._session.get_overridable_initializers()
-        inputs += [replace(_graph_input(self._model_name, node, _sizes(node)), optional=True) for node in defaults]
-        maps = any("map(" in node.type for node in self._session.get_outputs())
-        labels = _labels(model) if maps else {}
-        return GraphSignature(tuple(inputs), tuple(form.tensor for form in self._outputs.values()), labels)
+        self._run_options = _run_options(self._settings)
 
     def _check_bf16_is_by_itself(self) -> None:
         """What has to run with OrtValues cannot have what does not exist as one: strings and what is no tensor."""
@@ -140,6 +120,19 @@ class Session:
         except Exception as error:
             raise self._translated(error) from error
         return [self._tensor_array(name, value) for name, value in zip(output_names, values, strict=True)]
+
+    def shrink_arena(self) -> None:
+        """Give back the memory that is kept for runs to come: by a run that is ended before the graph's first node.
+
+        The runtime looks at the arena after each run that may do so, also after one that failed. Runs that go on beside
+        are not disturbed.
+        """
+        inputs = {tensor.name: _blank(tensor) for tensor in self.signature.inputs if not tensor.optional}
+        for arena in self._arenas:
+            run = Run(_run_options(replace(self._settings, arena_shrinkage=arena)))
+            run.terminate()
+            with suppress(OrtolanError):
+                self.run(inputs, [tensor.name for tensor in self.signature.outputs], run)
 
     def _tensor_array(self, name: str, value: Any) -> Array:
         try:
@@ -188,6 +181,8 @@ def _session_options(model_name: str, settings: SessionSettings, external_data: 
     options.graph_optimization_level = _GRAPH_LEVELS.get(settings.graph_level, _GRAPH_LEVELS[0])
     options.enable_cpu_mem_arena = settings.memory_arena
     options.enable_mem_pattern = settings.memory_pattern
+    if settings.optimised_model_file:
+        options.optimized_model_filepath = settings.optimised_model_file
     # The runtime would print one line for each failed request; the error reaches the client and our log instead.
     options.log_severity_level = _FATAL_ONLY
     for key, value in settings.config_entries.items():
@@ -203,10 +198,7 @@ def _register(options: Any, model_name: str, library: str) -> None:
     try:
         options.register_custom_ops_library(library)
     except Exception as error:
-        raise InvalidArgument(
-            f"model '{model_name}': its library of operators '{Path(library).name}' cannot be loaded: "
-            f"{readable(error, [library])}"
-        ) from error
+        raise library_refused(error, library, model_name) from error
 
 
 def _run_options(settings: SessionSettings) -> Any:
@@ -217,7 +209,14 @@ def _run_options(settings: SessionSettings) -> Any:
     return options
 
 
-def _load(model: Path | bytes, model_name: str, options: Any, providers: Sequence[Provider], folder: Path) -> Any:
+def _load(
+    model: Path | bytes,
+    model_name: str,
+    options: Any,
+    providers: Sequence[Provider],
+    folder: Path,
+    libraries: Sequence[str],
+) -> Any:
     source = model if isinstance(model, bytes) else str(model)
     try:
         return ort.InferenceSession(
@@ -228,10 +227,7 @@ def _load(model: Path | bytes, model_name: str, options: Any, providers: Sequenc
             enable_fallback=0,
         )
     except Exception as error:
-        # The runtime follows symbolic links before it says where it looked.
-        text = readable(error, [str(folder), str(folder.resolve())])
-        advice = _DAMAGED if any(sign in text for sign in _SIGNS_OF_DAMAGE) else ""
-        raise ModelNotLoadable(f"ONNX Runtime cannot load model '{model_name}': {text}{advice}", text) from error
+        raise model_refused(error, model, model_name, folder, libraries) from error
 
 
 def _check_providers(model_name: str, asked: Sequence[Provider], got: Sequence[str], allow_fallback: bool) -> None:
@@ -244,39 +240,10 @@ def _check_providers(model_name: str, asked: Sequence[Provider], got: Sequence[s
         )
 
 
-def _shapes(model: Path | bytes, nodes: Sequence[Any]) -> dict[str, Shape | None]:
-    """The shape of each input or output, or of the tensors inside it, -1 where a size is open; None for any rank."""
-    shapes: dict[str, Shape | None] = {node.name: _sizes(node) for node in nodes}
-    if all(shapes.values()):
-        return shapes
-    try:
-        declared = declared_shapes(model)
-    except (NotWalkable, OSError):
-        # Of a format that says no more than the runtime does.
-        return shapes
-    return {name: shape or declared.get(name, ()) for name, shape in shapes.items()}
-
-
-def _sizes(node: Any) -> Shape:
-    return tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-
-
-def _labels(model: Path | bytes) -> Mapping[str, tuple[str, ...]]:
-    try:
-        return map_classes(model)
-    except (NotWalkable, OSError):
-        return {}
-
-
-def _graph_input(model_name: str, node: Any, shape: Shape | None) -> GraphTensor:
-    if optional := _OPTIONAL_TENSOR.fullmatch(node.type):
-        return GraphTensor(node.name, datatype_of(model_name, node.name, node.type, optional["tensor"]), shape, True)
-    if node.type.startswith(("seq(", "map(", "optional(")):
-        raise InvalidArgument(
-            f"input '{node.name}' of model '{model_name}' has type {node.type}, which cannot be served: requests carry "
-            "tensors. Export the model so that it takes tensors, and makes its sequences or maps of them itself."
-        )
-    return GraphTensor(node.name, datatype_of(model_name, node.name, node.type, node.type), shape)
+def _blank(tensor: GraphTensor) -> Array:
+    """The smallest array that the input takes."""
+    shape = [1 if size < 0 else size for size in tensor.shape or ()]
+    return np.full(shape, b"", object) if tensor.datatype is BYTES else np.zeros(shape, tensor.datatype.numpy)
 
 
 def _bits_of(value: Any) -> Array:

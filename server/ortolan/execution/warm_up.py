@@ -7,25 +7,27 @@ from pathlib import Path
 import numpy as np
 
 from ortolan.errors import InvalidArgument, OrtolanError
-from ortolan.execution.session import Session
+from ortolan.execution.ragged_trial import TrialSession, trial_session
 from ortolan.inference.bytes_elements import decode_elements
 from ortolan.inference.datatypes import BF16, BOOL, BYTES, Array, bf16_from_float32
 from ortolan.inference.tensor_spec import TensorSpec
 from ortolan.repository.file_names import stays_inside
 from ortolan.repository.model_config import ModelConfig, WarmupData, WarmupInput, WarmupSample
+from ortolan.repository.private_files import FileRefused, read_inside
 
 Inputs = Mapping[str, Array]
 _TEXT = b"warm up"
 
 
-def run_samples(config: ModelConfig, session: Session, model_directory: Path) -> None:
+def run_samples(config: ModelConfig, session: TrialSession, model_directory: Path) -> None:
     """Run every ``model_warmup`` sample ``count`` times. Raises InvalidArgument, naming the sample, when one fails."""
     names = [output.name for output in config.outputs]
+    trial = trial_session(session, config)
     for sample in config.warmup:
         try:
             inputs = sample_inputs(config, sample, model_directory)
             for _ in range(max(1, sample.count)):
-                session.run(inputs, names)
+                trial.run(inputs, names)
         except OrtolanError as error:
             raise InvalidArgument(f"failed to run warmup sample '{sample.name}': {error}") from error
 
@@ -36,6 +38,7 @@ def sample_inputs(config: ModelConfig, sample: WarmupSample, model_directory: Pa
     Raises InvalidArgument, naming the input, when they cannot be made.
     """
     specs = {spec.name: spec for spec in config.inputs}
+    _check_names(config, sample)
     rows = max(1, sample.batch_size) if config.max_batch_size else 0
     generator = np.random.default_rng(0)
     inputs: dict[str, Array] = {}
@@ -49,6 +52,15 @@ def sample_inputs(config: ModelConfig, sample: WarmupSample, model_directory: Pa
                 f"input '{given.spec.name}' cannot be made with dims {list(given.spec.dims)}: {error}"
             ) from error
     return inputs
+
+
+def _check_names(config: ModelConfig, sample: WarmupSample) -> None:
+    known = [spec.name for spec in config.inputs]
+    unknown = [given.spec.name for given in sample.inputs if given.spec.name not in known]
+    if unknown:
+        raise InvalidArgument(
+            f"the model has no input {', '.join(map(repr, unknown))}; its inputs are {', '.join(map(repr, known))}"
+        )
 
 
 def _graph_dims(given: TensorSpec, declared: TensorSpec) -> tuple[int, ...]:
@@ -73,9 +85,9 @@ def _from_file(given: WarmupInput, model_directory: Path, count: int) -> Array:
     if not stays_inside(given.file):
         raise InvalidArgument(f"{what}: input_data_file must be a relative name inside the model's warmup directory")
     try:
-        content = (model_directory / "warmup" / given.file).read_bytes()
-    except OSError as error:
-        raise InvalidArgument(f"{what}: there is no file '{given.file}' in the model's warmup directory") from error
+        content = read_inside(model_directory / "warmup" / given.file, model_directory)
+    except FileRefused as error:
+        raise InvalidArgument(f"{what}: the file '{given.file}' in the model's warmup directory {error}") from error
     if given.spec.datatype is BYTES:
         return decode_elements(content, count, given.spec.name)
     expected = count * given.spec.datatype.size_bytes

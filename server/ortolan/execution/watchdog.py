@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from ortolan.errors import DeadlineExceeded
-from ortolan.execution.request_queue import QueuedRequest
+from ortolan.execution.queued_request import QueuedRequest
 from ortolan.execution.running import Running
 from ortolan.execution.sequence_scheduler import AnyScheduler
 
@@ -49,15 +49,20 @@ class Watchdog:
                 if now_ns - running.started_ns > limit_s * 1e9 and running not in self._ended:
                     self._ended[running] = now_ns
                     scheduler.fail_running(running, _took_too_long(limit_s))
+                if self._does_not_stop(running, now_ns):
+                    instance.lose_resources()
         self._ended = {running: since for running, since in self._ended.items() if running in seen}
 
     def hangs(self, scheduler: AnyScheduler) -> bool:
         """Whether a run of ``scheduler`` was ended and has not stopped."""
         now_ns = time.monotonic_ns()
         return any(
-            instance.running is not None and now_ns - self._ended.get(instance.running, now_ns) > STOPPING_S * 1e9
+            instance.running is not None and self._does_not_stop(instance.running, now_ns)
             for instance in scheduler.instances
         )
+
+    def _does_not_stop(self, running: Running[QueuedRequest], now_ns: int) -> bool:
+        return now_ns - self._ended.get(running, now_ns) > STOPPING_S * 1e9
 
 
 def _took_too_long(limit_s: float) -> DeadlineExceeded:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.residency import Residency
 from ortolan.core.served_version import ServedVersion
 
 
@@ -122,6 +123,12 @@ _CACHE_SERIES = (
     ),
 )
 
+_MEMORY_SERIES = _Series(
+    "ortolan_model_memory_bytes",
+    "gauge",
+    "Memory that the version holds, as measured when it was loaded",
+    lambda version: version.memory.size_bytes,
+)
 _FAILURES = "nv_inference_request_failure"
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -134,7 +141,7 @@ def metrics_app(core: InferenceCore) -> Starlette:
     ProcessCollector(registry=process)
 
     async def page(request: Request) -> Response:  # noqa: ARG001
-        text = "".join(_lines(core.serving())).encode() + generate_latest(process)
+        text = "".join([*_lines(core.serving()), *_residency_lines(core.residency)]).encode() + generate_latest(process)
         return Response(text, headers={"content-type": _CONTENT_TYPE})
 
     return Starlette(routes=[Route("/metrics", page, methods=["GET"])])
@@ -145,7 +152,9 @@ def _lines(versions: Sequence[ServedVersion]) -> Iterator[str]:
     for versions that use it.
     """
     cached = [version for version in versions if version.keeps_answers]
-    for series, shown in (*((each, versions) for each in _SERIES), *((each, cached) for each in _CACHE_SERIES)):
+    holding = [version for version in versions if version.loaded is not None]
+    some = (*((each, cached) for each in _CACHE_SERIES), (_MEMORY_SERIES, holding))
+    for series, shown in (*((each, versions) for each in _SERIES), *some):
         if shown or series in _SERIES:
             yield _heading(series.name, series.kind, series.help)
         for version in shown:
@@ -154,6 +163,19 @@ def _lines(versions: Sequence[ServedVersion]) -> Iterator[str]:
     for version in versions:
         for reason, count in version.statistics.failures.items():
             yield _sample(_FAILURES, {**_labels(version), "reason": reason.value}, count)
+
+
+def _residency_lines(residency: Residency) -> Iterator[str]:
+    """What all models hold, those that come and go as well, what they may hold, and how many were unloaded."""
+    held_bytes = sum(holding.size_bytes for holding in residency.memory.holdings())
+    yield _heading("ortolan_models_memory_bytes", "gauge", "Memory that all models hold, also those on their way out")
+    yield f"ortolan_models_memory_bytes {held_bytes}\n"
+    if residency.memory.limit_bytes:
+        yield _heading("ortolan_models_memory_budget_bytes", "gauge", "Memory that all models may hold")
+        yield f"ortolan_models_memory_budget_bytes {residency.memory.limit_bytes}\n"
+    yield _heading("ortolan_model_evictions", "counter", "Number of models that the server unloaded by itself")
+    for reason in ("budget", "idle"):
+        yield _sample("ortolan_model_evictions", {"reason": reason}, residency.evictions.counts[reason])
 
 
 def _labels(version: ServedVersion) -> dict[str, str]:

@@ -27,13 +27,15 @@ class TensorSpec:
     optional: bool = False
     reshape: tuple[int, ...] | None = None
     label_filename: str = ""
+    ragged: bool = False
+    """Whether requests of different shapes share a batch: the graph gets the elements of all, in one dimension."""
 
     def wire_shape(self, batching: bool) -> tuple[int, ...]:
         """The shape that clients see; a batching model's starts with -1."""
         return (-1, *self.dims) if batching else self.dims
 
     def graph_shape(self, batching: bool) -> tuple[int, ...]:
-        """The shape that the ONNX graph has."""
+        """The shape that the ONNX graph has; of a ragged input, that of one request."""
         inner = self.dims if self.reshape is None else self.reshape
         return (-1, *inner) if batching else inner
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.tensor_spec import TensorSpec
-from ortolan.repository import sequence_rules
+from ortolan.repository import ragged_rules, sequence_rules
 from ortolan.repository.config_support import BACKEND, PLATFORM
 from ortolan.repository.config_validation import validate
 from ortolan.repository.graph_agreement import check_agreement, open_sizes, shape_text, usable_inputs
@@ -51,11 +51,13 @@ def complete(config: ModelConfig, graph: GraphSignature, defaults: CompletionDef
         backend=config.backend or BACKEND,
         default_model_filename=config.default_model_filename or DEFAULT_MODEL_FILENAME,
     )
-    for_clients = sequence_rules.without_own_tensors(graph, config)
+    for_clients = ragged_rules.without_own_tensors(sequence_rules.without_own_tensors(graph, config), config)
     filled = named if named.inputs and named.outputs else _filled_from(for_clients, named, defaults)
     complete = complete_instance_groups(_with_batching_defaults(filled), defaults)
     validate(complete)
     sequence_rules.validate(complete)
+    ragged_rules.validate(complete)
+    ragged_rules.check_agreement(complete, graph)
     check_agreement(complete, for_clients)
     sequence_rules.check_agreement(complete, graph)
     return complete
@@ -66,7 +68,14 @@ def complete_instance_groups(config: ModelConfig, defaults: CompletionDefaults) 
 
     Raises InvalidArgument when the configuration asks for GPUs that are not in ``defaults``.
     """
-    return replace(config, instance_groups=_placed_groups(config, defaults))
+    groups = _placed_groups(config, defaults)
+    notes = [
+        f"instance_group[{index}].gpus {list(group.gpus)} is ignored: this server has no GPU, so its instances are on "
+        "the CPU; write kind: KIND_GPU if they must not be"
+        for index, (group, placed) in enumerate(zip(config.instance_groups, groups, strict=False))
+        if group.gpus and placed.kind is InstanceKind.CPU
+    ]
+    return replace(config, instance_groups=groups, warnings=(*config.warnings, *notes))
 
 
 def _filled_from(graph: GraphSignature, config: ModelConfig, defaults: CompletionDefaults) -> ModelConfig:
@@ -130,9 +139,10 @@ def _why_not(tensor: GraphTensor) -> str:
 def _declares_whole_shapes(config: ModelConfig, graph: GraphSignature) -> bool:
     tensors = (*graph.inputs, *graph.outputs)
     ranks = {tensor.name: len(tensor.shape) for tensor in tensors if tensor.shape is not None}
-    return any(
-        len(spec.graph_shape(batching=False)) == ranks.get(spec.name) for spec in (*config.inputs, *config.outputs)
-    )
+    # The elements of ragged inputs, and of what is dealt out, come in one dimension however many the requests have.
+    inputs = (spec for spec in config.inputs if not spec.ragged)
+    outputs = (spec for spec in config.outputs if spec.name not in config.batch_output_names)
+    return any(len(spec.graph_shape(batching=False)) == ranks.get(spec.name) for spec in (*inputs, *outputs))
 
 
 def _input_specs(config: ModelConfig, graph: GraphSignature, batching: bool) -> tuple[TensorSpec, ...]:
@@ -203,7 +213,7 @@ def _placed(group: InstanceGroup, name: str, config: ModelConfig, defaults: Comp
     # ONNX Runtime places nothing by itself, so KIND_MODEL is ours to decide as well.
     decided_here = group.kind in (InstanceKind.AUTO, InstanceKind.MODEL)
     if group.kind is InstanceKind.CPU or (decided_here and not defaults.gpus):
-        return InstanceGroup(name, InstanceKind.CPU, group.count or defaults.cpu_instances)
+        return replace(group, name=name, kind=InstanceKind.CPU, count=group.count or defaults.cpu_instances, gpus=())
     missing = [gpu for gpu in group.gpus if gpu not in defaults.gpus]
     if missing or not defaults.gpus:
         there = f"available are GPUs {shape_text(defaults.gpus)}" if defaults.gpus else "this server has no GPU"
@@ -212,4 +222,4 @@ def _placed(group: InstanceGroup, name: str, config: ModelConfig, defaults: Comp
             f"instance group '{name}' of model '{config.name}' asks for {asked}, but {there}: change gpus, or write "
             "kind: KIND_CPU"
         )
-    return InstanceGroup(name, InstanceKind.GPU, group.count or 1, group.gpus or defaults.gpus)
+    return replace(group, name=name, kind=InstanceKind.GPU, count=group.count or 1, gpus=group.gpus or defaults.gpus)

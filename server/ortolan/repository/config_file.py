@@ -4,14 +4,24 @@
 our words, and ``config_validation`` checks it. ``config_rendering`` is the way back.
 """
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ortolan.errors import InvalidArgument
 from ortolan.inference.datatypes import BY_CONFIG_NUMBER, Datatype
 from ortolan.inference.tensor_spec import TensorSpec
-from ortolan.repository import config_support, config_validation, sequence_rules, sequence_syntax
+from ortolan.repository import (
+    config_support,
+    config_validation,
+    ragged_rules,
+    ragged_syntax,
+    rate_limiter_syntax,
+    sequence_rules,
+    sequence_syntax,
+)
 from ortolan.repository.config_syntax import message_from_json, message_from_text
 from ortolan.repository.model_config import (
     NEWEST_VERSION,
@@ -33,6 +43,8 @@ from ortolan.repository.model_config import (
     WarmupSample,
     asks_for_own_batches,
 )
+from ortolan.repository.outside_text import config_refused
+from ortolan.repository.private_files import FileRefused, open_anywhere
 from ortolan.repository.sequence_config import SequenceBatching
 
 # A configuration is a page or two of text; what is larger is another file by mistake.
@@ -41,26 +53,45 @@ _LARGEST_FILE_BYTES = 4 * 1024 * 1024
 _Choice = TypeVar("_Choice", InstanceKind, TimeoutAction)
 
 
-def read(path: Path, model_name: str) -> ModelConfig:
+def read(path: Path, model_name: str, roots: Sequence[Path] = ()) -> ModelConfig:
     """The configuration in the file at ``path`` of the model ``model_name``.
 
-    Raises InvalidArgument when the file cannot be read, is not UTF-8, or says what ``parse_text`` refuses.
+    Raises InvalidArgument when the file cannot be read, is not UTF-8, or says what ``parse_text`` refuses. Nothing of
+    its text is in the message if it is in none of ``roots``, by default its own directory, once links are followed.
     """
+    content, may_be_shown = _content(path, model_name, roots or (path.parent,))
     try:
-        with path.open("rb") as file:
+        config = parse_text(_decoded(content, path.name, model_name), model_name)
+    except InvalidArgument as error:
+        if may_be_shown:
+            raise
+        raise config_refused(path.name, model_name, error) from None
+    return replace(config, file_sha256=hashlib.sha256(content).hexdigest())
+
+
+def _content(path: Path, model_name: str, roots: Sequence[Path]) -> tuple[bytes, bool]:
+    """What is in the file, and whether it lies in one of ``roots``."""
+    try:
+        file, is_inside = open_anywhere(path, roots)
+        with file:
             content = file.read(_LARGEST_FILE_BYTES + 1)
+    except FileRefused as reason:
+        raise InvalidArgument(f"{path.name} of model '{model_name}' {reason}") from reason
     except OSError as error:
         raise InvalidArgument(f"{path.name} of model '{model_name}' cannot be read: {error.strerror}") from error
     if len(content) > _LARGEST_FILE_BYTES:
         raise InvalidArgument(f"{path.name} of model '{model_name}' is larger than {_LARGEST_FILE_BYTES} bytes")
+    return content, is_inside
+
+
+def _decoded(content: bytes, filename: str, model_name: str) -> str:
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InvalidArgument(
-            f"{path.name} of model '{model_name}' is not UTF-8 text: byte {content[error.start]:#04x} at line {line}"
+            f"{filename} of model '{model_name}' is not UTF-8 text: byte {content[error.start]:#04x} at line {line}"
         ) from error
-    return parse_text(text, model_name)
 
 
 def parse_text(text: str, model_name: str) -> ModelConfig:
@@ -89,6 +120,7 @@ def _config(message: Any, model_name: str) -> ModelConfig:
     config = _in_our_words(message, model_name)
     config_validation.validate(config)
     sequence_rules.validate(config)
+    ragged_rules.validate(config)
     return config
 
 
@@ -105,7 +137,10 @@ def _in_our_words(message: Any, model_name: str) -> ModelConfig:
         instance_groups=tuple(_instance_group(group, where) for group in message.instance_group),
         dynamic_batching=_dynamic_batching(message, where),
         sequence_batching=_sequence_batching(message, where),
+        batch_inputs=ragged_syntax.read_inputs(message.batch_input, where),
+        batch_outputs=ragged_syntax.read_outputs(message.batch_output, where),
         default_model_filename=message.default_model_filename,
+        cc_model_filenames=dict(sorted(message.cc_model_filenames.items())),
         metric_tags=dict(sorted(message.metric_tags.items())),
         parameters={key: value.string_value for key, value in sorted(message.parameters.items())},
         optimization=_optimization(message.optimization),
@@ -130,6 +165,7 @@ def _input_spec(tensor: Any, where: str) -> TensorSpec:
         dims=tuple(tensor.dims),
         optional=tensor.optional,
         reshape=tuple(tensor.reshape.shape) if tensor.HasField("reshape") else None,
+        ragged=tensor.allow_ragged_batch,
     )
 
 
@@ -164,7 +200,8 @@ def _version_policy(policy: Any) -> VersionPolicy:
 
 def _instance_group(group: Any, where: str) -> InstanceGroup:
     kind = _choice(InstanceKind, group.kind, f"{where}: instance_group.kind", "KIND_")
-    return InstanceGroup(group.name, kind, group.count, tuple(group.gpus))
+    limiter = rate_limiter_syntax.read(group.rate_limiter, where)
+    return InstanceGroup(group.name, kind, group.count, tuple(group.gpus), limiter)
 
 
 def _dynamic_batching(message: Any, where: str) -> DynamicBatching | None:

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from ortolan.inference.tensor_spec import TensorSpec
 from ortolan.protocol.protobuf_messages import ModelConfig as ModelConfigMessage
-from ortolan.repository import sequence_syntax
+from ortolan.repository import ragged_syntax, rate_limiter_syntax, sequence_syntax
 from ortolan.repository.config_syntax import is_map, is_repeated
 from ortolan.repository.model_config import (
     Accelerator,
@@ -51,11 +51,14 @@ def to_message(config: ModelConfig) -> Any:
     _write_tensors(message.output, config.outputs)
     for tensor, spec in zip(message.input, config.inputs, strict=True):
         tensor.optional = spec.optional
+        tensor.allow_ragged_batch = spec.ragged
     for tensor, spec in zip(message.output, config.outputs, strict=True):
         tensor.label_filename = spec.label_filename
     _write_version_policy(message.version_policy, config.version_policy)
     _write_instance_groups(message.instance_group, config.instance_groups)
     _write_dynamic_batching(message, config.dynamic_batching)
+    ragged_syntax.write_inputs(message.batch_input, config.batch_inputs)
+    ragged_syntax.write_outputs(message.batch_output, config.batch_outputs)
     if config.sequence_batching is not None:
         sequence_syntax.write(message.sequence_batching, config.sequence_batching)
     if not config.is_ensemble:
@@ -142,6 +145,7 @@ def _write_instance_groups(messages: Any, groups: Sequence[InstanceGroup]) -> No
         message.kind = group.kind.value
         message.count = group.count
         message.gpus[:] = group.gpus
+        rate_limiter_syntax.write(message, group.rate_limiter)
 
 
 def _write_dynamic_batching(message: Any, batching: DynamicBatching | None) -> None:

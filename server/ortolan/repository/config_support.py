@@ -7,6 +7,8 @@ from ortolan.errors import InvalidArgument
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
+GRAPH_LEVELS = (-1, 0, 1, 2)
+"""What optimization.graph.level may be; Triton takes any other number for 0."""
 ENSEMBLE = "ensemble"
 """The platform of a model that is a graph of other models."""
 
@@ -31,12 +33,14 @@ def warnings(message: Any) -> tuple[str, ...]:
 def _reasons_to_refuse(message: Any) -> Iterator[str]:
     yield from _unavailable_schedulers(message)
     yield from _unavailable_runtimes(message)
-    yield from _unavailable_tensors(message)
     if message.model_transaction_policy.decoupled:
         yield "model_transaction_policy.decoupled must be false: an ONNX model gives one response to each request"
     for agent in message.model_repository_agents.agents:
         # A checksum that is declared and not verified would be worse than none: every agent is refused.
-        yield f"repository agent '{agent.name}' is not available: leave model_repository_agents out"
+        yield (
+            f"repository agent '{agent.name}' is not available: leave model_repository_agents out; SHA256SUMS beside "
+            "config.pbtxt, as sha256sum writes it, says what the model's files must be"
+        )
 
 
 def _unavailable_schedulers(message: Any) -> Iterator[str]:
@@ -82,48 +86,54 @@ def _misplaced_ensemble_fields(message: Any) -> Iterator[str]:
 
 def _unavailable_runtimes(message: Any) -> Iterator[str]:
     if message.platform not in ("", PLATFORM, ENSEMBLE):
-        yield (
-            f"platform '{message.platform}' is not available: this server runs ONNX models; export the model to ONNX "
-            f'and write platform: "{PLATFORM}", or leave it out'
-        )
+        yield f"platform '{message.platform}' is not available: {_runtime_to_write(message.platform)}"
     if message.backend not in ("", BACKEND):
-        yield (
-            f"backend '{message.backend}' is not available: this server runs ONNX models; export the model to ONNX "
-            f'and write backend: "{BACKEND}", or leave it out'
-        )
+        yield f"backend '{message.backend}' is not available: {_runtime_to_write(message.backend)}"
 
 
-def _unavailable_tensors(message: Any) -> Iterator[str]:
-    if message.batch_input:
-        yield "batch_input is not available: send the tensor as an ordinary input"
-    if message.batch_output:
-        yield "batch_output is not available: declare the tensor as an ordinary output"
-    for tensor in message.input:
-        if tensor.allow_ragged_batch:
-            yield (
-                f"input '{tensor.name}': allow_ragged_batch is not available: leave it out; requests of different "
-                "shapes are then executed apart"
-            )
+def _runtime_to_write(given: str) -> str:
+    """What to write for a runtime that is not here, or that is ours by another name."""
+    advice = f'write platform: "{PLATFORM}" or backend: "{BACKEND}", or leave both out'
+    if "onnx" in given.lower() or given.lower() == "ort":
+        return f"for an ONNX model {advice}"
+    return f"this server runs ONNX models; export the model to ONNX and {advice}"
 
 
 def _general_warnings(message: Any) -> Iterator[str]:
     if message.ensemble_scheduling.max_inflight_requests:
         yield "ensemble_scheduling.max_inflight_requests is ignored: no step gives more than one response to a request"
-    if message.cc_model_filenames:
-        yield "cc_model_filenames is ignored: every GPU loads default_model_filename"
+    if message.runtime:
+        yield f"runtime '{message.runtime}' is ignored: models run in the server's own ONNX Runtime"
     if message.model_metrics.metric_control:
         yield "model_metrics is ignored: there are no histograms"
     if any(state.use_same_buffer_for_input_output for state in message.sequence_batching.state):
         yield "sequence_batching.state.use_same_buffer_for_input_output is ignored: a state's output is copied"
+    if platform_of(message) == ENSEMBLE and any(tensor.allow_ragged_batch for tensor in message.input):
+        yield "allow_ragged_batch is ignored in an ensemble: it belongs to the models of its steps"
     for tensor in (*message.input, *message.output):
-        if tensor.is_shape_tensor or tensor.is_non_linear_format_io:
-            yield "is_shape_tensor and is_non_linear_format_io are ignored: they are TensorRT's"
+        for name in ("is_shape_tensor", "is_non_linear_format_io"):
+            if getattr(tensor, name):
+                yield f"{name} of '{tensor.name}' is ignored: it is for TensorRT's own models"
+    if platform_of(message) == ENSEMBLE:
+        yield from _without_a_graph(message)
+
+
+def _without_a_graph(message: Any) -> Iterator[str]:
+    """What an ensemble may say, as in Triton, and has no use for."""
+    files = {
+        "default_model_filename": message.default_model_filename,
+        "cc_model_filenames": message.cc_model_filenames,
+        "model_operations": message.model_operations.op_library_filename,
+    }
+    for name in (name for name, given in files.items() if given):
+        yield f"{name} is ignored in an ensemble: it belongs to the models of its steps"
+    for key in sorted(message.parameters):
+        if key not in ("oversize_requests", "golden_rtol", "golden_atol"):
+            yield f"its parameter '{key}' is ignored: an ensemble has no session of its own"
 
 
 def _instance_warnings(message: Any) -> Iterator[str]:
     for group in message.instance_group:
-        if group.rate_limiter.resources or group.rate_limiter.priority:
-            yield "instance_group.rate_limiter is ignored: instances run whenever there is work"
         if group.host_policy:
             yield "instance_group.host_policy is ignored: pin the server's process to cores instead"
         if group.passive:
@@ -136,6 +146,11 @@ def _instance_warnings(message: Any) -> Iterator[str]:
 
 def _optimization_warnings(message: Any) -> Iterator[str]:
     optimization = message.optimization
+    if optimization.graph.level not in GRAPH_LEVELS:
+        yield (
+            f"optimization.graph.level {optimization.graph.level} is not one of {', '.join(map(str, GRAPH_LEVELS))}: "
+            "it means 0, all optimisations"
+        )
     if optimization.HasField("cuda"):
         yield "optimization.cuda is ignored: set the options as parameters of the cuda accelerator"
     if optimization.priority:

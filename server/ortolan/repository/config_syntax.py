@@ -24,9 +24,33 @@ _EXCLUSIVE = re.compile(r'Field "(\w+)" is specified along with field "(\w+)"')
 _WHERE = re.compile(r"^\d+(:\d+)? : ")
 _JSON_PATH = re.compile(r" at \"?ModelConfig\.([^\s\"]+?)\"?\.*$")
 _QUOTED_LINE = re.compile(r"^'.*?': (?=[A-Z])", re.DOTALL)
+# The text up to a scalar value, which may stand in a list: its field's name is the last word before a colon.
+_FIELD_BEFORE = re.compile(r"([A-Za-z_]\w*)\s*:\s*(?:\[[^\[\]{}]*)?$")
 # Longer words are no typing errors, and comparing them with the known ones takes long.
 _LONGEST_COMPARED = 64
 _LONGEST_SHOWN = 200
+# So much of a text is looked at for the name of the field that a wrong value belongs to.
+_LONGEST_BEFORE = 2000
+# What others call the datatypes: frameworks, programming languages and ONNX itself.
+_OTHER_DATATYPE_NAMES = {
+    "FP16": "HALF FLOAT16",
+    "FP32": "FLOAT FLOAT32 SINGLE",
+    "FP64": "DOUBLE FLOAT64",
+    "BF16": "BFLOAT16 BFLOAT",
+    "INT8": "CHAR SCHAR SBYTE",
+    "INT16": "SHORT",
+    "INT32": "INT INTEGER",
+    "INT64": "LONG LONGLONG",
+    "UINT8": "UCHAR BYTE",
+    "UINT16": "USHORT",
+    "UINT32": "UINT",
+    "UINT64": "ULONG ULONGLONG",
+    "BOOL": "BOOLEAN",
+    "BYTES": "STR TEXT UTF8 OBJECT",
+}
+_DATATYPE_BY_OTHER_NAME = {
+    other: datatypes.BY_NAME[name] for name, others in _OTHER_DATATYPE_NAMES.items() for other in others.split()
+}
 
 
 def message_from_text(text: str, model_name: str) -> Any:
@@ -35,9 +59,10 @@ def message_from_text(text: str, model_name: str) -> Any:
     try:
         text_format.Parse(text.removeprefix("\ufeff"), message)
     except text_format.ParseError as error:
-        line = error.GetLine()
+        line, column = error.GetLine(), error.GetColumn()
         where = f" at line {line}" if line else ""
-        raise _refused(model_name, _explained(str(error), where)) from error
+        field = _field_before(text, line, column) if line and column else ""
+        raise _refused(model_name, _explained(str(error), where, field)) from error
     except RecursionError as error:
         raise _refused(model_name, "it is nested too deeply") from error
     except ValueError as error:  # Such as a number with thousands of digits, which Python declines to read.
@@ -96,14 +121,22 @@ def _refused(model_name: str, reason: str) -> InvalidArgument:
     return InvalidArgument(f"the configuration of model '{model_name}' cannot be read: {sendable}")
 
 
-def _explained(problem: str, where: str) -> str:
-    """protobuf's message in our words, with the nearest known word where a word was wrong."""
+def _field_before(text: str, line: int, column: int) -> str:
+    """The name of the field whose value stands at ``line`` and ``column``, both from 1; "" where none does."""
+    lines = text.removeprefix("\ufeff").split("\n")
+    before = "\n".join((*lines[: line - 1], lines[line - 1][: column - 1]))
+    match = _FIELD_BEFORE.search(before[-_LONGEST_BEFORE:])
+    return match.group(1) if match else ""
+
+
+def _explained(problem: str, where: str, field: str = "") -> str:
+    """protobuf's message in our words: with the nearest known word where a word was wrong, or the ``field``'s name."""
     try:
         explained = _wrong_word(problem, where)
     except KeyError:  # The message quotes the file, which may say anything, such as the name of no type of ours.
         explained = ""
     plain = _QUOTED_LINE.sub("", _WHERE.sub("", problem))
-    return explained or _shortened(plain.rstrip(" .")) + where
+    return explained or _shortened(plain.rstrip(" .")) + where + (f", in {_shortened(field)}" if field else "")
 
 
 def _wrong_word(problem: str, where: str) -> str:
@@ -124,13 +157,21 @@ def _wrong_word(problem: str, where: str) -> str:
 
 def _unknown_enum_value(enum_type: str, word: str, where: str) -> str:
     known = POOL.FindEnumTypeByName(enum_type).values_by_name
-    datatype = datatypes.BY_NAME.get(word.removeprefix("TYPE_"))
+    datatype = _datatype_called(word)
     meant = f'; did you mean "{datatype.config_name}"?' if datatype and datatype.config_name in known else ""
     # People leave out the prefix that all words of most enums share, such as KIND_.
     prefix = next(iter(known)).partition("_")[0] + "_"
     shared = all(name.startswith(prefix) for name in known) and not word.startswith(prefix)
     whole = prefix + word if shared else word
     return f'unknown value "{_shortened(word)}"{where}{meant or suggestion(whole, known)}'
+
+
+def _datatype_called(word: str) -> datatypes.Datatype | None:
+    """The datatype that is meant by a name that is not the configuration's own; None for what is no such name."""
+    name = word.upper().removeprefix("TYPE_")
+    return (
+        datatypes.BY_CONFIG_NAME.get(f"TYPE_{name}") or datatypes.BY_NAME.get(name) or _DATATYPE_BY_OTHER_NAME.get(name)
+    )
 
 
 def _without_json_path(problem: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 A root is a repository as Triton has it, where each sub-directory is a model; or one model's own directory; or a bare
 ``.onnx`` file; or a directory with loose ``.onnx`` files, each of which is a model. Reads names, sizes and times, and
-no file's content.
+no file's content but that of configurations without a version, which may be ensembles.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ortolan.errors import StartupError
+from ortolan.repository.file_facts import visible_entries
 from ortolan.repository.file_names import stays_inside
 from ortolan.repository.model_directory import (
     DEFAULT_MODEL_FILENAME,
@@ -23,7 +24,6 @@ from ortolan.repository.model_directory import (
     model_file,
     read_loose_model,
     read_model_directory,
-    visible_entries,
 )
 
 __all__ = ["ModelEntry", "RepositoryListing", "VersionEntry", "model_file", "survey", "walk"]
@@ -31,7 +31,6 @@ __all__ = ["ModelEntry", "RepositoryListing", "VersionEntry", "model_file", "sur
 NAMESPACE_SEPARATOR = "::"
 """Between a repository's name and its model's, where both are needed: ``vision::digits``."""
 
-_SEVERAL_REPOSITORIES = "model appears in two or more repositories"
 _FILE_AND_DIRECTORY = "model appears twice in the repository: rename or remove one of the two"
 # Made by ext4 at the top of every volume; never a model.
 _NEVER_MODELS = frozenset({"lost+found"})
@@ -131,8 +130,10 @@ def _read_root_directory(root: Path, model_name: str, config_name: str) -> tuple
 
 
 def _is_one_model(root: Path, config_name: str) -> bool:
-    """Whether ``root`` is itself a model: it looks like one, and nothing in it does."""
+    """Whether ``root`` is itself a model: it looks like one, and nothing in it does but its versions."""
     directories = [path for path in visible_entries(root) if path.is_dir() and path.suffix != ".onnx"]
+    if find_config(root, config_name) is not None and any(is_version_name(path.name) for path in directories):
+        return True
     if any(_has_config_or_versions(path, config_name) for path in directories):
         return False
     loose = [path.name for path in visible_entries(root) if path.suffix == ".onnx"]
@@ -203,15 +204,25 @@ def _is_utf8(name: str) -> bool:
 
 
 def _by_name(found: Sequence[ModelEntry]) -> Mapping[str, ModelEntry]:
-    models: dict[str, ModelEntry] = {}
+    """The models by name; those that share one are a single one with a problem."""
+    sharing: dict[str, list[ModelEntry]] = {}
     for entry in sorted(found, key=lambda entry: entry.name):
-        first = models.get(entry.name)
-        if first is None:
-            models[entry.name] = entry
-        else:
-            problem = _FILE_AND_DIRECTORY if first.repository == entry.repository else _SEVERAL_REPOSITORIES
-            models[entry.name] = replace(first, problem=problem)
+        sharing.setdefault(entry.name, []).append(entry)
+    models = {name: first if not others else _shared(first, others) for name, (first, *others) in sharing.items()}
     return MappingProxyType(models)
+
+
+def _shared(first: ModelEntry, others: Sequence[ModelEntry]) -> ModelEntry:
+    repositories = dict.fromkeys(entry.repository for entry in (first, *others))
+    if len(repositories) == 1:
+        return replace(first, problem=_FILE_AND_DIRECTORY)
+    names = [repository.name for repository in repositories]
+    advice = "remove it from all but one"
+    if len(set(names)) == len(names):
+        full_names = " and ".join(f"{name}{NAMESPACE_SEPARATOR}{first.name}" for name in names)
+        advice += f", or serve {full_names} with --model-namespacing"
+    told = " and ".join(f"'{name}'" for name in names)
+    return replace(first, problem=f"model appears in two or more repositories, {told}: {advice}")
 
 
 def _parted(found: Sequence[ModelEntry]) -> tuple[Mapping[str, ModelEntry], dict[str, tuple[str, ...]]]:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from ortolan.errors import InvalidArgument
 from ortolan.inference.printable import printable
 from ortolan.repository.file_names import stays_inside
-from ortolan.repository.protobuf_fields import Field, NotWalkable, content, opened, parts, text, whole
+from ortolan.repository.protobuf_fields import MESSAGE, Field, NotWalkable, content, opened, parts, text, whole
 
 MARKS = (b"location", b"ep_cache_context")
 """A model whose file has none of these anywhere wants no other file: strings stand in it as they are."""
@@ -22,8 +22,7 @@ _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _NODE_OPERATOR, _NODE_ATTRIBUTE = 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER, _ATTRIBUTE_STRING = 1, 3, 4
-# Where tensors are: for each kind of message the fields that hold others, and of which kind those are.
-_INNER = {
+INNER = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "function": {7: "node", 11: "attribute"},
@@ -31,6 +30,7 @@ _INNER = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
+"""Where tensors are: for each kind of message the fields that hold others, and of which kind those are."""
 
 
 def external_locations(model: Path | bytes) -> tuple[str, ...]:
@@ -58,10 +58,12 @@ def shown(location: str) -> str:
 
 
 def _locations(file: BinaryIO) -> Iterator[bytes]:
-    # A list of what is left to see, not recursion: graphs in attributes may nest as deep as the file likes.
-    left = [("model", whole(file))]
+    # A list of what is left to see, not recursion: graphs in attributes may nest as deep as the file likes. Of tuples
+    # of numbers and texts, which Python's collector leaves alone: it holds up all threads for each object it looks at.
+    left = [("model", 0, whole(file).end)]
     while left:
-        kind, message = left.pop()
+        kind, start, end = left.pop()
+        message = Field(0, MESSAGE, 0, start, end)
         if kind == "tensor":
             yield from _of_tensor(file, message)
             continue
@@ -70,16 +72,17 @@ def _locations(file: BinaryIO) -> Iterator[bytes]:
             if not any(mark in content(file, message) for mark in MARKS):
                 continue
             yield from _of_compiled_node(file, message)
-        inner = _INNER[kind]
-        left += [(inner[field.number], field) for field in parts(file, message, *inner)]
+        inner = INNER[kind]
+        left += [(inner[field.number], field.start, field.end) for field in parts(file, message, *inner)]
 
 
 def _of_tensor(file: BinaryIO, tensor: Field) -> Iterator[bytes]:
-    flags = [field.value & 0xFFFFFFFF for field in parts(file, tensor, _TENSOR_DATA_LOCATION)]
-    if _EXTERNAL not in flags:
+    fields = list(parts(file, tensor, _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION))
+    if all(field.value & 0xFFFFFFFF != _EXTERNAL for field in fields if field.number == _TENSOR_DATA_LOCATION):
         return
-    for entry in parts(file, tensor, _TENSOR_EXTERNAL_DATA):
-        if _last(file, entry, _ENTRY_KEY) == b"location":
+    for entry in (field for field in fields if field.number == _TENSOR_EXTERNAL_DATA):
+        # Most entries are offsets and lengths, which need no walk.
+        if MARKS[0] in content(file, entry) and _last(file, entry, _ENTRY_KEY) == MARKS[0]:
             yield _last(file, entry, _ENTRY_VALUE)
 
 
@@ -104,4 +107,4 @@ def _last(file: BinaryIO, message: Field, number: int) -> bytes:
     return found
 
 
-__all__ = ["MARKS", "NotWalkable", "external_locations", "path_inside", "shown"]
+__all__ = ["INNER", "MARKS", "NotWalkable", "external_locations", "path_inside", "shown"]

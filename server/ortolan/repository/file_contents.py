@@ -9,16 +9,25 @@ import threading
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
-from ortolan.repository.model_directory import FileFact, ModelEntry, is_version_name
+from ortolan.repository.file_facts import FileFact
+from ortolan.repository.model_directory import ModelEntry, is_version_name
+from ortolan.repository.private_files import FileRefused, open_regular
 
 Digests = tuple[tuple[str, str], ...]
 """(path relative to the model's directory, SHA-256 in hexadecimal) of each file, sorted by path."""
 
 _CHUNK_BYTES = 1 << 20
+# To hash so much takes some seconds. What is larger, or is mostly holes, is taken for another when it is touched.
+_MOST_BYTES = 8 << 30
+_BLOCK = 512
+_MOST_HOLES = 1 << 30
 # Two writes within one tick of a file system's clock leave the same times, so a hash that was made so soon after the
 # last write may be that of the content before. 2 s is the coarsest tick there is, FAT's.
 _TICK_NS = 2_000_000_000
+
+_State = tuple[int, int, int, int, int]
 
 
 class FileContents:
@@ -26,32 +35,56 @@ class FileContents:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, dict[Path, tuple[FileFact, str]]] = {}
+        self._known: dict[_State, str] = {}
+        """By the states of files, so that their names and places may change."""
+        self._states: dict[str, set[_State]] = {}
+        """Those of each model's files."""
 
     def digests(self, entry: ModelEntry, versions: Collection[int]) -> Digests:
         """The files of the given versions of a model, and those that all its versions share."""
+        lasting: dict[_State, str] = {}
+        result = tuple(
+            (fact.path, self._digest(entry.files_root, fact, lasting)) for fact in _facts_of(entry, versions)
+        )
         with self._lock:
-            known = self._known.get(entry.name, {})
-        root, facts = entry.files_root, _facts_of(entry, versions)
-        found: dict[Path, tuple[FileFact, str]] = {}
-        result: list[tuple[str, str]] = []
-        for fact in facts:
-            path = root / fact.path
-            before = known.get(path)
-            if before is not None and before[0] == fact:
-                digest, lasting = before[1], True
-            else:
-                digest, lasting = _digest(path, fact)
-            if lasting:
-                found[path] = (fact, digest)
-            result.append((fact.path, digest))
+            self._drop(entry.name)
+            self._known |= lasting
+            self._states[entry.name] = set(lasting)
+        return result
+
+    def known(self, state: os.stat_result) -> str | None:
+        """The SHA-256 of a file that is in this state, where it has been computed and no write could have kept that."""
         with self._lock:
-            self._known[entry.name] = found
-        return tuple(result)
+            return self._known.get(_state_of(state))
 
     def forget(self, name: str) -> None:
         with self._lock:
-            self._known.pop(name, None)
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        for state in self._states.pop(name, ()):
+            self._known.pop(state, None)
+
+    def _digest(self, root: Path, fact: FileFact, lasting: dict[_State, str]) -> str:
+        """The hash of a file, which is put into ``lasting`` as well when it stays that of ``fact``.
+
+        What cannot be read is told by the load, if the load needs it; here its facts stand for it.
+        """
+        try:
+            with open_regular(root / fact.path) as file:
+                before = os.fstat(file.fileno())
+                if not _is_worth_hashing(before):
+                    return f"not compared {fact!r}"
+                digest = self.known(before)
+                if digest is None:
+                    digest = _sha256_of(file, before.st_size)
+                    if _state_of(os.fstat(file.fileno())) != _state_of(before) or not rests(fact):
+                        return digest
+        except (OSError, FileRefused) as error:
+            return f"{error} {fact!r}"
+        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino) == fact[1:]:
+            lasting[_state_of(before)] = digest
+        return digest
 
 
 def version_of(path: str) -> str:
@@ -65,22 +98,24 @@ def _facts_of(entry: ModelEntry, versions: Collection[int]) -> Iterable[FileFact
     return (fact for fact in entry.fingerprint if version_of(fact.path) in wanted)
 
 
-def _digest(path: Path, fact: FileFact) -> tuple[str, bool]:
-    """The hash of a file, and whether it stays that of ``fact``: it was not written meanwhile, nor just before.
+def _state_of(status: os.stat_result) -> _State:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
-    What cannot be read is told by the load, if the load needs it; here its facts stand for it.
-    """
+
+def _is_worth_hashing(status: os.stat_result) -> bool:
+    """Whether the file can be read through in a while."""
+    holes = status.st_size - getattr(status, "st_blocks", status.st_size) * _BLOCK
+    return status.st_size <= _MOST_BYTES and holes <= _MOST_HOLES
+
+
+def _sha256_of(file: BinaryIO, size_bytes: int) -> str:
+    """The hash of the file, of which no more is read than it had at first: others may go on writing it."""
     sha256 = hashlib.sha256()
-    try:
-        # Read, not mapped: a mapped file that shrinks meanwhile kills the process.
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                sha256.update(chunk)
-            after = os.fstat(file.fileno())
-    except OSError as error:
-        return f"{error.strerror} {fact!r}", False
-    same = (after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino) == fact[1:]
-    return sha256.hexdigest(), same and rests(fact)
+    # Read, not mapped: a mapped file that shrinks meanwhile kills the process.
+    while size_bytes > 0 and (chunk := file.read(min(_CHUNK_BYTES, size_bytes))):
+        sha256.update(chunk)
+        size_bytes -= len(chunk)
+    return sha256.hexdigest()
 
 
 def rests(fact: FileFact) -> bool:

@@ -6,8 +6,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 def stays_inside(filename: str) -> bool:
     """Whether ``filename``, taken from the model's directory, names something in it.
 
-    Absolute names, ``..``, backslashes and control characters do not. Symbolic links are the operator's own choice
-    and are followed.
+    Absolute names, ``..``, backslashes and control characters do not. Where links lead is looked at when the file
+    is opened.
     """
     if not filename or not filename.isprintable() or "\\" in filename:
         return False
@@ -15,6 +15,12 @@ def stays_inside(filename: str) -> bool:
         return False
     parts = PurePosixPath(filename).parts
     return bool(parts) and ".." not in parts
+
+
+def directories_above(path: str) -> list[str]:
+    """The directories that a relative path with slashes leads through, the outermost first."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def is_golden_directory(name: str) -> bool:

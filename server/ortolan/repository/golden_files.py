@@ -13,8 +13,9 @@ from typing import Literal
 
 from ortolan.inference.printable import printable
 from ortolan.repository.file_names import is_golden_directory
-from ortolan.repository.model_directory import DEFAULT_MODEL_FILENAME
-from ortolan.repository.private_files import FileRefused, open_inside
+from ortolan.repository.model_directory import DEFAULT_MODEL_FILENAME, ModelEntry
+from ortolan.repository.outside_text import NOT_SHOWN
+from ortolan.repository.private_files import FileRefused, content_of, open_anywhere
 from ortolan.repository.tensor_proto import NamedTensor, parse_tensor
 
 GoldenRule = Literal["check", "require", "off"]
@@ -22,6 +23,8 @@ Check = Callable[[Path, str], None]
 
 _FILE = re.compile(r"(input|output)_(0|[1-9][0-9]{0,5})\.pb")
 _SHOWN = 80
+_LARGEST_BYTES = (1 << 31) - 1
+"""Of a serialized message, as protobuf has it."""
 
 
 class DataSetRefused(ValueError):
@@ -35,17 +38,36 @@ class DataSet:
     name: str
     inputs: tuple[NamedTensor, ...]
     outputs: tuple[NamedTensor, ...]
+    may_be_shown: bool = True
+    """Whether messages may quote it: not if a link leads to any of it from outside."""
 
 
-def golden_parents(model: Path, version: Path, directory: Path) -> tuple[Path, ...]:
-    """Where the golden requests of the file ``model`` may be: in its own directory, its version's, its model's.
+@dataclass(frozen=True, slots=True)
+class GoldenPlace:
+    """Where a version's golden requests may be: ``parents``, of which the first counts that has any.
 
-    A file that shares ``directory`` with other models has none there, for they could be another's.
+    ``roots`` are the directories of which messages may quote files.
     """
+
+    parents: tuple[Path, ...]
+    roots: tuple[Path, ...]
+
+
+def golden_place(entry: ModelEntry, version: Path, model: Path | None = None) -> GoldenPlace:
+    """Where the golden requests of the version in the directory ``version`` may be, and of its file ``model``.
+
+    They are in the file's own directory, its version's or its model's. A file that shares the model's directory with
+    other models has none there, for they could be another's.
+    """
+    directory = entry.directory
+    roots = (directory, entry.repository)
+    if model is None:
+        return GoldenPlace(tuple(dict.fromkeys((version, directory))), (version, *roots))
     if model.parent == directory and model.name != DEFAULT_MODEL_FILENAME:
-        return ()
+        return GoldenPlace((), ())
     loose = version == directory and model.parent != directory and model.parent.suffix == ".onnx"
-    return (model.parent,) if loose else tuple(dict.fromkeys((model.parent, version, directory)))
+    parents = (model.parent,) if loose else tuple(dict.fromkeys((model.parent, version, directory)))
+    return GoldenPlace(parents, (*parents, *roots))
 
 
 def data_set_directories(parents: Sequence[Path]) -> list[Path]:
@@ -64,15 +86,18 @@ def data_set_directories(parents: Sequence[Path]) -> list[Path]:
 
 
 def read_data_set(directory: Path, roots: Sequence[Path], check: Check) -> DataSet:
-    """The data set in ``directory``, whose files' symbolic links stay within ``roots``.
+    """The data set in ``directory``, of which may be shown what is in ``roots`` once links are followed.
 
     ``check`` is asked about each file and its SHA-256. Raises DataSetRefused naming the file that cannot be used.
     """
     name = printable(directory.name, _SHOWN)
+    inputs = [_tensor(path, name, roots, check) for path in _files(directory, name, "input")]
+    outputs = [_tensor(path, name, roots, check) for path in _files(directory, name, "output")]
     return DataSet(
         name,
-        tuple(_tensor(path, name, roots, check) for path in _files(directory, name, "input")),
-        tuple(_tensor(path, name, roots, check) for path in _files(directory, name, "output")),
+        tuple(tensor for tensor, _ in inputs),
+        tuple(tensor for tensor, _ in outputs),
+        all(may_be_shown for _, may_be_shown in (*inputs, *outputs)),
     )
 
 
@@ -91,13 +116,17 @@ def _files(directory: Path, name: str, kind: str) -> list[Path]:
     return [directory / f"{kind}_{number}.pb" for number in numbers]
 
 
-def _tensor(path: Path, name: str, roots: Sequence[Path], check: Check) -> NamedTensor:
+def _tensor(path: Path, name: str, roots: Sequence[Path], check: Check) -> tuple[NamedTensor, bool]:
+    """The tensor, and whether messages may quote it."""
+    may_be_shown = False
     try:
-        with open_inside(path, roots) as file:
-            content = file.read()
+        file, may_be_shown = open_anywhere(path, roots)
+        with file:
+            content = content_of(file, _LARGEST_BYTES)
         check(path, hashlib.sha256(content).hexdigest())
-        return parse_tensor(content)
+        return parse_tensor(content), may_be_shown
     except (FileRefused, OSError) as reason:
         raise DataSetRefused(f"{name}/{path.name} {reason}") from reason
     except ValueError as error:
-        raise DataSetRefused(f"{name}/{path.name} cannot be used: {error}") from error
+        why = f": {error}" if may_be_shown else f"; {NOT_SHOWN}"
+        raise DataSetRefused(f"{name}/{path.name} cannot be used{why}") from (error if may_be_shown else None)

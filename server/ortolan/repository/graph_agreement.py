@@ -35,6 +35,7 @@ def shape_text(shape: Iterable[int]) -> str:
 
 def _check_inputs(config: ModelConfig, graph: GraphSignature) -> None:
     allowed = {tensor.name: tensor for tensor in usable_inputs(graph, config.max_batch_size > 0)}
+    _refuse_defaulted(config, graph, allowed)
     required = [tensor.name for tensor in allowed.values() if not tensor.optional]
     if not len(required) <= len(config.inputs) <= len(allowed):
         raise _count_differs(config, "input", config.inputs, allowed, required)
@@ -46,6 +47,19 @@ def _check_inputs(config: ModelConfig, graph: GraphSignature) -> None:
         _check_input(config, spec, allowed[spec.name])
 
 
+def _refuse_defaulted(config: ModelConfig, graph: GraphSignature, allowed: Iterable[str]) -> None:
+    names = list(allowed)
+    withheld = {tensor.name for tensor in graph.inputs} - set(names)
+    for spec in config.inputs:
+        if spec.name in withheld:
+            raise InvalidArgument(
+                f"unable to load model '{config.name}', unexpected inference input '{spec.name}', allowed inputs are: "
+                f"{', '.join(names)}; the model has a default for '{spec.name}', one for all rows of a batch, and "
+                f"max_batch_size is {config.max_batch_size}: leave the input out, or set max_batch_size: 0 and write "
+                "whole shapes as dims"
+            )
+
+
 def _check_outputs(config: ModelConfig, graph: GraphSignature) -> None:
     allowed = {tensor.name: tensor for tensor in graph.outputs}
     if len(config.outputs) > len(allowed):
@@ -54,7 +68,7 @@ def _check_outputs(config: ModelConfig, graph: GraphSignature) -> None:
     for spec in config.outputs:
         tensor = allowed[spec.name]
         _check_datatype(config, "output", spec, tensor)
-        if tensor.shape is None:
+        if tensor.shape is None or spec.name in config.batch_output_names:
             continue
         sizes = open_sizes(tensor.shape)
         _check_batch_dimension(config, tensor.name, sizes)
@@ -103,7 +117,7 @@ def _check_input(config: ModelConfig, spec: TensorSpec, tensor: GraphTensor) -> 
             f"model '{config.name}', tensor '{spec.name}': the configuration says optional, but the model has no "
             "default for it; leave 'optional' out"
         )
-    if tensor.shape is None:
+    if tensor.shape is None or spec.ragged:
         return
     wanted, sizes = spec.graph_shape(config.max_batch_size > 0), open_sizes(tensor.shape)
     _check_batch_dimension(config, tensor.name, sizes)

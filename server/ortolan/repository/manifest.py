@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from ortolan.errors import InvalidArgument
+from ortolan.errors import Incomplete, InvalidArgument
 from ortolan.inference.printable import printable
-from ortolan.repository.private_files import FileRefused, open_regular, sha256_of
+from ortolan.repository.outside_text import NOT_SHOWN, line_of
+from ortolan.repository.private_files import FileRefused, open_anywhere
 
 MANIFEST = "SHA256SUMS"
 ManifestRule = Literal["check", "require", "off"]
@@ -29,6 +30,8 @@ class Manifest:
 
     directory: Path
     hashes: Mapping[str, str]
+    may_be_shown: bool = True
+    """Whether messages may quote it: not if a link leads to it from outside."""
 
     def speaks_for(self, file: Path) -> bool:
         return file.is_relative_to(self.directory)
@@ -43,7 +46,10 @@ class Manifests:
     required: bool = False
 
     def check(self, file: Path, sha256: str) -> None:
-        """Raises InvalidArgument when ``file``, whose hash is ``sha256``, is not what a manifest says."""
+        """Raises Incomplete when ``file``, whose hash is ``sha256``, is not what a manifest says.
+
+        InvalidArgument when none speaks for it and one must.
+        """
         manifest = next((each for each in self.found if each.speaks_for(file)), None)
         if manifest is None:
             if self.required:
@@ -55,34 +61,26 @@ class Manifests:
         name = file.relative_to(manifest.directory).as_posix()
         expected = manifest.hashes.get(name)
         if expected is None:
-            raise InvalidArgument(f"model '{self.model_name}': '{printable(name, _SHOWN)}' is not in its {MANIFEST}")
+            raise Incomplete(f"model '{self.model_name}': '{printable(name, _SHOWN)}' is not in its {MANIFEST}")
         if expected != sha256:
-            raise InvalidArgument(
-                f"model '{self.model_name}': '{printable(name, _SHOWN)}' is not what its {MANIFEST} says: expected "
-                f"SHA-256 {expected}, got {sha256}"
+            but = f": expected SHA-256 {expected}, got {sha256}" if manifest.may_be_shown else f"; {NOT_SHOWN}"
+            raise Incomplete(
+                f"model '{self.model_name}': '{printable(name, _SHOWN)}' is not what its {MANIFEST} says{but}"
             )
 
-    def check_file(self, file: Path) -> None:
-        """Like ``check`` for a file that is read now, and only now. Raises InvalidArgument."""
-        if not (self.found or self.required):
-            return
-        try:
-            with open_regular(file) as opened:
-                sha256 = sha256_of(opened)
-        except FileRefused as reason:
-            raise InvalidArgument(f"model '{self.model_name}': '{file.name}' {reason}") from reason
-        self.check(file, sha256)
 
-
-def read_manifests(model_name: str, directories: Sequence[Path], rule: ManifestRule) -> Manifests:
+def read_manifests(
+    model_name: str, directories: Sequence[Path], rule: ManifestRule, roots: Sequence[Path] = ()
+) -> Manifests:
     """The manifests that stand in ``directories``, the version's before the model's, as ``rule`` wants them.
 
-    Raises InvalidArgument when one cannot be read or understood.
+    Messages quote those that lie in ``directories`` or ``roots``, once links are followed. Raises InvalidArgument when
+    one cannot be read or understood.
     """
     if rule == "off":
         return Manifests(model_name)
     found = [
-        _read(directory, model_name)
+        _read(directory, model_name, (*directories, *roots))
         for directory in dict.fromkeys(directories)
         # A link that leads nowhere is one as well: it fails, rather than that nothing is checked.
         if (directory / MANIFEST).exists() or (directory / MANIFEST).is_symlink()
@@ -106,16 +104,20 @@ def parse_manifest(text: str) -> Mapping[str, str]:
     return hashes
 
 
-def _read(directory: Path, model_name: str) -> Manifest:
+def _read(directory: Path, model_name: str, roots: Sequence[Path]) -> Manifest:
+    where = f"model '{model_name}': its {MANIFEST}"
     try:
-        with open_regular(directory / MANIFEST) as file:
+        opened, may_be_shown = open_anywhere(directory / MANIFEST, roots)
+        with opened as file:
             content = file.read(_LARGEST_BYTES + 1)
-        if len(content) > _LARGEST_BYTES:
-            raise ValueError(f"it is larger than {_LARGEST_BYTES} bytes")
-        return Manifest(directory, parse_manifest(content.decode("utf-8")))
     except (FileRefused, OSError) as reason:
-        raise InvalidArgument(f"model '{model_name}': its {MANIFEST} cannot be read") from reason
+        raise InvalidArgument(f"{where} cannot be read") from reason
+    if len(content) > _LARGEST_BYTES:
+        raise InvalidArgument(f"{where} cannot be used: it is larger than {_LARGEST_BYTES} bytes")
+    try:
+        return Manifest(directory, parse_manifest(content.decode("utf-8")), may_be_shown)
     except UnicodeDecodeError as error:
-        raise InvalidArgument(f"model '{model_name}': its {MANIFEST} is not UTF-8 text") from error
+        raise InvalidArgument(f"{where} is not UTF-8 text") from error
     except ValueError as error:
-        raise InvalidArgument(f"model '{model_name}': its {MANIFEST} cannot be used: {error}") from error
+        why = f": {error}" if may_be_shown else f"{line_of(str(error))}; {NOT_SHOWN}"
+        raise InvalidArgument(f"{where} cannot be used{why}") from (error if may_be_shown else None)

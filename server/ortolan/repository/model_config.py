@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
+from ortolan.repository.ragged_config import BatchInput, BatchOutput
+from ortolan.repository.rate_limiter_config import NO_RATE_LIMITER, RateLimiterConfig
 from ortolan.repository.sequence_config import SequenceBatching
 
 
@@ -51,6 +53,7 @@ class InstanceGroup:
     kind: InstanceKind = InstanceKind.AUTO
     count: int = 0
     gpus: tuple[int, ...] = ()
+    rate_limiter: RateLimiterConfig = NO_RATE_LIMITER
 
 
 class TimeoutAction(enum.Enum):
@@ -160,7 +163,11 @@ class ModelConfig:
     instance_groups: tuple[InstanceGroup, ...] = ()
     dynamic_batching: DynamicBatching | None = None
     sequence_batching: SequenceBatching | None = None
+    batch_inputs: tuple[BatchInput, ...] = ()
+    batch_outputs: tuple[BatchOutput, ...] = ()
     default_model_filename: str = ""
+    cc_model_filenames: Mapping[str, str] = field(default_factory=dict)
+    """Files for single kinds of GPU, by compute capability; none is loaded, and where one would be, nothing is."""
     metric_tags: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     optimization: Optimization = Optimization()
@@ -176,10 +183,22 @@ class ModelConfig:
     """What the file asks for and this server does not do, by field name; told to the operator at load."""
     declared: bytes = b""
     """The serialised ``ModelConfig`` message as the file has it, so that fields we only pass on are shown back."""
+    file_sha256: str = field(default="", compare=False)
+    """The hash of the file as it was read; "" for a configuration that is from no file."""
 
     @property
     def is_ensemble(self) -> bool:
         return bool(self.ensemble_steps)
+
+    @property
+    def batch_input_names(self) -> tuple[str, ...]:
+        """The graph's inputs that the server makes of each batch."""
+        return tuple(name for each in self.batch_inputs for name in each.targets)
+
+    @property
+    def batch_output_names(self) -> tuple[str, ...]:
+        """The outputs that are dealt out by the shapes of an input, instead of row by row."""
+        return tuple(name for each in self.batch_outputs for name in each.targets)
 
     @property
     def signature(self) -> ModelSignature:

@@ -1,36 +1,18 @@
 """One model's directory: its configuration file, its versions and the fingerprint of its files."""
 
-import stat
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from ortolan.errors import InvalidArgument
+from ortolan.errors import Incomplete, InvalidArgument
+from ortolan.repository.ensemble_sign import is_of_ensemble
+from ortolan.repository.file_facts import Fingerprint, fingerprint, loose_fingerprint, visible_entries
 from ortolan.repository.file_names import is_golden_directory, stays_inside
-
-
-class FileFact(NamedTuple):
-    """What the file system says of one file without its being read.
-
-    A size and a modification time can be kept through a change, by a tool or within one tick of the clock; the time of
-    the last change to the inode and the inode's number cannot both be. They change without the content, too: who must
-    know whether that is another compares hashes (``file_contents``).
-    """
-
-    path: str
-    """Relative to the model's directory, with slashes."""
-    size_bytes: int
-    mtime_ns: int
-    ctime_ns: int = 0
-    inode: int = 0
-
-
-Fingerprint = tuple[FileFact, ...]
-"""The facts of each file, sorted by path."""
+from ortolan.repository.foreign_files import framework_of
 
 DEFAULT_MODEL_FILENAME = "model.onnx"
 _LARGEST_VERSION = 2**63 - 1
+_MOST_LISTED = 8
 # What stands beside the versions in a model's directory, by Triton's layout.
 _COMPANIONS = frozenset({"configs", "warmup", "initial_state"})
 
@@ -87,32 +69,31 @@ def _read(directory: Path, name: str, repository: Path, config_name: str) -> Mod
         ignored += (f"'{DEFAULT_MODEL_FILENAME}' beside version directories: move it into one of them",)
     elif bare.exists():
         versions = (VersionEntry(name, 1, directory, bare),)
+    config_path = find_config(directory, config_name)
+    if not versions and config_path is not None and is_of_ensemble(config_path):
+        # Object stores and git keep no empty directories, so an ensemble can do without one.
+        versions = (VersionEntry(name, 1, directory),)
     return ModelEntry(
         name=name,
         directory=directory,
         repository=repository,
-        config_path=find_config(directory, config_name),
+        config_path=config_path,
         versions=versions,
         fingerprint=fingerprint(directory),
         ignored=ignored,
-        problem="" if versions else _no_version(ignored),
+        problem="" if versions else _no_version(ignored, _loose_files(entries)),
     )
 
 
 def read_loose_model(file: Path, name: str, repository: Path) -> ModelEntry:
     """The model that is a bare ``.onnx`` file, or a directory of that name; the file is its version 1."""
-    return ModelEntry(
-        name=name,
-        directory=file.parent,
-        repository=repository,
-        versions=(VersionEntry(name, 1, file.parent, file),),
-        fingerprint=loose_fingerprint(file),
-    )
-
-
-def visible_entries(directory: Path) -> Iterator[Path]:
-    """What is in ``directory`` and not hidden, in no order."""
-    return (path for path in directory.iterdir() if not path.name.startswith("."))
+    versions = (VersionEntry(name, 1, file.parent, file),)
+    try:
+        facts = loose_fingerprint(file)
+    except OSError as error:
+        problem = f"its directory cannot be read: {error.strerror}"
+        return ModelEntry(name, file.parent, repository, versions=versions, problem=problem)
+    return ModelEntry(name, file.parent, repository, versions=versions, fingerprint=facts)
 
 
 def find_config(directory: Path, config_name: str = "") -> Path | None:
@@ -120,7 +101,8 @@ def find_config(directory: Path, config_name: str = "") -> Path | None:
     candidates = [directory / "config.pbtxt"]
     if config_name:
         candidates.insert(0, directory / "configs" / f"{config_name}.pbtxt")
-    return next((path for path in candidates if path.is_file()), None)
+    # A link that leads nowhere is one as well: the load fails, rather than that it is as if nothing were configured.
+    return next((path for path in candidates if os.path.lexists(path)), None)
 
 
 def is_version_name(name: str) -> bool:
@@ -145,6 +127,12 @@ def model_file(version: VersionEntry, filename: str) -> Path:
     Raises InvalidArgument when it is not there, or when ``filename`` leads out of the model's directory.
     """
     if version.model_file is not None:
+        if filename not in (DEFAULT_MODEL_FILENAME, version.model_file.name):
+            raise InvalidArgument(
+                f"model '{version.model_name}': default_model_filename says '{filename}', but its only version is "
+                f"'{version.model_file.name}', which is in no version directory: put the file into the directory "
+                f"{version.number}, or leave default_model_filename out"
+            )
         return _inside_onnx_directory(version, version.model_file)
     if not stays_inside(filename):
         raise InvalidArgument(
@@ -152,20 +140,6 @@ def model_file(version: VersionEntry, filename: str) -> Path:
             "version's directory"
         )
     return _inside_onnx_directory(version, version.directory / filename)
-
-
-def fingerprint(directory: Path) -> Fingerprint:
-    """Every file below ``directory`` that is not hidden; symbolic links are followed, once each."""
-    return tuple(sorted(_facts_below(directory, directory, ())))
-
-
-def loose_fingerprint(file: Path) -> Fingerprint:
-    """A bare model file and what stands beside it under its name, such as ``digits.onnx_data``."""
-    if file.is_dir():
-        return fingerprint(file)
-    siblings = (path for path in visible_entries(file.parent) if path.suffix != ".onnx" or path == file)
-    related = (path for path in siblings if path.name.startswith(f"{file.stem}."))
-    return tuple(sorted(fact for path in related if (fact := _fact(path, file.parent))))
 
 
 def _versions(entries: list[Path], model_name: str) -> tuple[tuple[VersionEntry, ...], tuple[str, ...]]:
@@ -193,12 +167,29 @@ def _why_ignored(name: str) -> str:
     return "has a leading zero" if name.startswith("0") else "is too large"
 
 
-def _no_version(ignored: tuple[str, ...]) -> str:
-    expected = (
+def _loose_files(entries: list[Path]) -> list[str]:
+    """The names of the ``.onnx`` files that stand where versions are expected."""
+    return [path.name for path in entries if path.suffix == ".onnx"]
+
+
+def _no_version(ignored: tuple[str, ...], loose: list[str]) -> str:
+    sentences = [
         f"no version found: expected a directory with a positive number, such as 1/{DEFAULT_MODEL_FILENAME} (an "
-        "ensemble's is empty)"
-    )
-    return f"{expected}; ignored are {', '.join(ignored)}" if ignored else expected
+        "ensemble needs none)"
+    ]
+    if loose:
+        are, it = ("is", "it") if len(loose) == 1 else ("are", "one of them")
+        sentences.append(
+            f"{_listed(loose)} {are} in none: move {it} to 1/{DEFAULT_MODEL_FILENAME}, or to 1/{loose[0]} and write "
+            f'default_model_filename: "{loose[0]}"'
+        )
+    if ignored:
+        sentences.append(f"ignored are {', '.join(ignored)}")
+    return "; ".join(sentences)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:_MOST_LISTED]) + (", …" if len(names) > _MOST_LISTED else "")
 
 
 def _inside_onnx_directory(version: VersionEntry, path: Path) -> Path:
@@ -206,6 +197,11 @@ def _inside_onnx_directory(version: VersionEntry, path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
+        if os.path.lexists(path):
+            raise InvalidArgument(
+                f"model '{version.model_name}' version {version.number}: '{path.name}' is no regular file, or a "
+                "symbolic link that leads nowhere"
+            )
         raise _missing(version, path.name, path.parent)
     named = path / DEFAULT_MODEL_FILENAME
     if named.is_file():
@@ -216,43 +212,20 @@ def _inside_onnx_directory(version: VersionEntry, path: Path) -> Path:
     return candidates[0]
 
 
-def _missing(version: VersionEntry, filename: str, directory: Path) -> InvalidArgument:
+def _missing(version: VersionEntry, filename: str, directory: Path) -> Incomplete:
     try:
         there = sorted(path.name for path in visible_entries(directory))
     except OSError:
         there = []
-    listed = ", ".join(f"'{name}'" for name in there[:8]) + (", …" if len(there) > 8 else "")
-    return InvalidArgument(
+    return Incomplete(
         f"model '{version.model_name}' version {version.number} has no file '{filename}'; there is "
-        f"{listed or 'nothing'} instead. Rename the file, or name it in config.pbtxt as default_model_filename."
+        f"{_listed(there) or 'nothing'} instead. {_what_to_do(there)}"
     )
 
 
-def _facts_below(root: Path, directory: Path, above: tuple[tuple[int, int], ...]) -> Iterator[FileFact]:
-    try:
-        status = directory.stat()
-        entries = list(visible_entries(directory))
-    except OSError:
-        return  # It went away while we looked, or may not be read: what is in it is not part of the model now.
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:  # A symbolic link to a directory that we are in.
-        return
-    for path in entries:
-        fact = _fact(path, root)
-        if fact is not None:
-            yield fact
-        else:
-            yield from _facts_below(root, path, (*above, identity))
-
-
-def _fact(path: Path, root: Path) -> FileFact | None:
-    """The facts of a file; None for what is no regular file, or not there any more."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return FileFact(
-        path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-    )
+def _what_to_do(there: list[str]) -> str:
+    """About a version's directory in which these names are, and not the model's."""
+    if not there:
+        return "Put the model there."
+    foreign = "" if any(name.endswith(".onnx") for name in there) else framework_of(there)
+    return f"{foreign}." if foreign else "Rename the file, or name it in config.pbtxt as default_model_filename."

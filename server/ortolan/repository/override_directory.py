@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from ortolan.errors import Internal, Unavailable
 
 _PREFIX = "ortolan-models-"
 _UNLOCKED_PREFIX = "ortolan-new-"
+# A directory is without its lock for a moment only.
+_OLD_S = 60
 
 
 class OverrideDirectories:
@@ -81,6 +84,9 @@ class OverrideDirectories:
             for directory in self._temporary.glob(f"{_PREFIX}*"):
                 with contextlib.suppress(OSError):
                     _remove_if_abandoned(directory)
+            for directory in self._temporary.glob(f"{_UNLOCKED_PREFIX}*"):
+                with contextlib.suppress(OSError):
+                    _remove_if_old(directory)
 
 
 def _filled(directory: Path, files: Mapping[str, bytes]) -> Path:
@@ -114,6 +120,12 @@ def _remove_if_abandoned(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
     finally:
         os.close(lock)
+
+
+def _remove_if_old(directory: Path) -> None:
+    """Remove an empty directory whose maker was killed before it could be locked."""
+    if time.time() - directory.lstat().st_mtime > _OLD_S:
+        directory.rmdir()
 
 
 def _lock(directory: Path) -> int:

@@ -91,6 +91,11 @@ class SequenceBatching:
         """The graph's inputs that the server fills."""
         return (*(control.input_name for control in self.controls), *(state.input_name for state in self.states))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files of initial states."""
+        return tuple(state.initial.file for state in self.states if state.initial is not None and state.initial.file)
+
 
 def with_defaults(batching: SequenceBatching, max_batch_size: int, model_name: str) -> SequenceBatching:
     """``batching`` as Triton completes it: the idle time, and the largest batch as the one preferred.

@@ -1,6 +1,6 @@
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +9,13 @@ from file_servers import FileServer, serving
 from ortolan.repository.sources.download import Downloads
 from ortolan.repository.sources.http_client import HttpClient
 from ortolan.repository.sources.remote_file import (
+    Body,
     Corrupt,
     Digest,
+    Listing,
     RemoteFile,
     SourceChanged,
+    SourceFailure,
     SourceUnreachable,
     Stopped,
 )
@@ -167,3 +170,31 @@ def test_a_server_that_stops_ends_the_download_and_keeps_what_arrived(
     fetching.stopping.set()
     with pytest.raises(Stopped):
         fetching(fetching.file())
+
+
+def test_a_file_without_a_size_may_not_take_all_room(server: FileServer, tmp_path: Path) -> None:
+    """An endless answer would fill the disk, and what is kept of it to go on with would leave it full."""
+    source = _Endless()
+    downloads = Downloads(source, tmp_path, threading.Event(), room=lambda: 5 << 20)
+    file = RemoteFile("m/model.onnx", "k", "tag")
+    with pytest.raises(SourceFailure, match="takes too much of the room"):
+        downloads.fetch(file, lambda _: None)
+    assert source.sent <= 7
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 0
+
+
+class _Endless:
+    """A source of one file that does not end."""
+
+    sent = 0
+
+    def listing(self) -> Listing:
+        return Listing([])
+
+    def read(self, file: RemoteFile, start: int) -> Body:  # noqa: ARG002 - there is only one
+        return Body(start, self._chunks())
+
+    def _chunks(self) -> Generator[bytes, None, None]:
+        while True:
+            self.sent += 1
+            yield bytes(1 << 20)

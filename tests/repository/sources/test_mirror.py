@@ -134,6 +134,44 @@ def test_the_models_of_a_chosen_ensemble_are_fetched_with_it(server: FileServer,
     assert sorted({path.partition("/")[0] for path in held(mirrored.root)}) == ["both", "deep", "inner", "outer"]
 
 
+STEPS = b'platform: "ensemble"'
+
+
+def test_an_ensembles_empty_version_is_there_for_as_long_as_something_stands_for_it(
+    server: FileServer, tmp_path: Path
+) -> None:
+    files = {"ens/config.pbtxt": STEPS, "a/1/model.onnx": MODEL}
+    mirrored = mirror(server, tmp_path)
+    publish(server, {**files, "ens/3/.gitkeep": b"", "a/2/.gitkeep": b""})
+    assert mirrored.refresh() == ()
+    assert sorted(path.name for path in (mirrored.root / "ens").iterdir()) == ["3", "config.pbtxt"]
+    assert held(mirrored.root) == files
+    assert not (mirrored.root / "a" / "2").exists()
+    publish(server, files)
+    assert mirrored.refresh() == ()
+    assert [path.name for path in (mirrored.root / "ens").iterdir()] == ["config.pbtxt"]
+
+
+def test_an_ensemble_that_is_not_chosen_is_known_by_a_version_until_it_is(server: FileServer, tmp_path: Path) -> None:
+    publish(server, {"ens/config.pbtxt": STEPS, "a/1/model.onnx": MODEL})
+    mirrored = mirror(server, tmp_path)
+    assert mirrored.refresh(()) == ()
+    assert [path.name for path in (mirrored.root / "ens").iterdir()] == ["1"]
+    assert mirrored.refresh({"ens"}) == ()
+    assert [path.name for path in (mirrored.root / "ens").iterdir()] == ["config.pbtxt"]
+
+
+def test_a_version_that_is_gone_before_it_was_ever_chosen_is_not_known_any_more(
+    server: FileServer, tmp_path: Path
+) -> None:
+    mirrored = mirror(server, tmp_path)
+    publish(server, {"a/1/model.onnx": MODEL, "a/2/model.onnx": MODEL})
+    mirrored.refresh(())
+    publish(server, {"a/1/model.onnx": MODEL})
+    assert mirrored.refresh({"a"}) == ()
+    assert [path.name for path in (mirrored.root / "a").iterdir()] == ["1"]
+
+
 @pytest.mark.parametrize("path", ["../evil", "a/../../evil", "/evil", "a/..\\evil", "./../evil", "a//../../evil"])
 def test_no_name_leads_out_of_the_mirror(
     server: FileServer, tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ortolan.repository.sources.mirror_plan import plan, usable
-from ortolan.repository.sources.remote_file import RemoteFile
+from ortolan.repository.sources.mirror_plan import empty_versions, plan, usable
+from ortolan.repository.sources.remote_file import Listing, RemoteFile
 
 
 def files(**tags: str) -> list[RemoteFile]:
@@ -52,6 +52,37 @@ def test_what_is_gone_is_removed(
 def test_of_models_that_are_not_chosen_it_is_known_which_versions_there_are() -> None:
     assert plan(REMOTE, {}, {"b"}).placeholders == ("a/1",)
     assert plan(REMOTE, {}, None).placeholders == ()
+
+
+@pytest.mark.parametrize(
+    ("paths", "directories", "expected"),
+    [
+        (["ens/config.pbtxt"], ["ens/1"], ["ens/1"]),
+        (["ens/config.pbtxt"], ["ens", "ens/1", "ens/3", "ens/x"], ["ens/1", "ens/3"]),
+        (["ens/configs/gpu.pbtxt", "ens/2/.gitkeep"], [], ["ens/2"]),
+        (["config.pbtxt"], ["2"], ["2"]),  # the root is the ensemble
+        (["ens/config.pbtxt", ".git/1/x"], ["ens/1/scratch"], ["ens/1"]),
+        (["m/config.pbtxt", "m/1/model.onnx"], ["m/2", "m/empty"], []),  # a version that is about to come
+        (["config.pbtxt", "1/model.onnx"], ["2"], []),
+        (["m/labels.txt"], ["m/1"], []),  # no configuration, nothing to serve
+        (["a/b/config.pbtxt"], ["a/b/1"], []),  # too deep for a model
+        (["ens/config.pbtxt", "../1/.x"], ["../1", "1"], []),
+    ],
+)
+def test_markers_are_versions_of_what_has_a_configuration_and_no_other_version(
+    paths: list[str], directories: list[str], expected: list[str]
+) -> None:
+    listing = Listing([RemoteFile(path, path, "1", 1) for path in paths], directories=directories)
+    found = empty_versions(listing, usable(listing.files)[0])
+    assert found == expected
+    assert plan(usable(listing.files)[0], {}, None, found).placeholders == tuple(expected)
+
+
+def test_an_ensemble_without_a_version_is_known_before_it_is_chosen() -> None:
+    remote = files(**{"ens/config.pbtxt": "1", "m/1/model.onnx": "2", "docs/readme.md": "3"})
+    assert plan(remote, {}, set()).placeholders == ("ens/1", "m/1")
+    assert plan(remote, {}, {"ens"}).placeholders == ("m/1",)
+    assert plan(remote, {}, set(), ["ens/2"]).placeholders == ("ens/2", "m/1")
 
 
 @pytest.mark.parametrize(

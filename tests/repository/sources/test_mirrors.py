@@ -85,4 +85,6 @@ def test_a_problem_is_logged_once_until_it_is_over(
 def test_a_wrong_hash_in_the_address_is_refused(server: FileServer, tmp_path: Path) -> None:
     wrong = hashlib.sha256(b"b").hexdigest()
     (problem,) = Mirrors([f"{server.url}/a.onnx#sha256={wrong}"], {}, tmp_path).refresh()
-    assert "twice, what arrived was not what the source says" in problem.message
+    assert "twice, what arrived was not what it has to be" in problem.message
+    right = hashlib.sha256(server.files["/a.onnx"]).hexdigest()
+    assert f"expected SHA-256 {wrong[:12]}…, got {right[:12]}…" in problem.message

@@ -17,6 +17,7 @@ from ortolan.repository.sources.object_store import ObjectStore
 from ortolan.repository.sources.remote_file import (
     Corrupt,
     Digest,
+    NotThere,
     RemoteFile,
     SourceChanged,
     SourceFailure,
@@ -52,10 +53,39 @@ def test_everything_below_a_prefix_is_listed_with_sizes_and_hashes(s3: Store) ->
     listing = store_at(s3.url, "repo").listing()
     assert not listing.is_single
     found = {file.path: file.size_bytes for file in listing.files}
-    assert found.pop("digits", 0) == 0  # the empty object that stands for a directory
     assert found == {"digits/1/model.onnx": len(CONTENT), "digits/config.pbtxt": 0, "a b+ü%2F.txt": 3}
     by_path = {file.path: file for file in listing.files}
     assert by_path["digits/config.pbtxt"].digest == Digest("md5", "d41d8cd98f00b204e9800998ecf8427e", is_certain=False)
+
+
+def test_empty_objects_that_stand_for_directories_are_no_files(s3: Store) -> None:
+    for key in ("marked/m/", "marked/m/1/", "marked/m/config.pbtxt", "marked/m/labels.txt"):
+        s3.client.put_object(Bucket="models", Key=key, Body=b"")
+    store = store_at(s3.url, "marked")
+    for _ in range(2):
+        listing = store.listing()
+        assert {file.path: file.size_bytes for file in listing.files} == {"m/config.pbtxt": 0, "m/labels.txt": 0}
+        assert listing.directories == ["m", "m/1"]
+
+
+def test_a_marker_and_a_file_in_turn_under_one_name_are_told_apart(s3: Store) -> None:
+    store = store_at(s3.url, "turns")
+    s3.client.put_object(Bucket="models", Key="turns/config.pbtxt", Body=b"x")
+    s3.client.put_object(Bucket="models", Key="turns/1", Body=b"")
+    assert [file.path for file in store.listing().files] == ["1", "config.pbtxt"]
+    s3.client.delete_object(Bucket="models", Key="turns/1")
+    s3.client.put_object(Bucket="models", Key="turns/1/", Body=b"")
+    store.listing()  # within a second of the one before, it looks as if it was the same object
+    with pytest.raises(NotThere):
+        store.read(RemoteFile("1", "turns/1", ""), 0)
+    listing = store.listing()
+    assert ([file.path for file in listing.files], listing.directories) == (["config.pbtxt"], ["1"])
+
+
+def test_an_object_that_is_gone_is_told_in_a_line_without_what_the_store_sent(s3: Store) -> None:
+    with pytest.raises(NotThere) as error:
+        store_at(s3.url, "repo").read(RemoteFile("gone", "repo/gone", "", 3), 0)
+    assert str(error.value) == f"s3://{s3.url}/models/repo: there is no such thing (NoSuchKey)"
 
 
 def test_a_single_model_comes_with_its_external_data(s3: Store) -> None:

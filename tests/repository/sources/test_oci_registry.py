@@ -184,3 +184,20 @@ def push_blob(host: str, content: bytes) -> None:
     request = Request(f"{place}{separator}digest={digest_of(content)}", data=content, method="PUT", headers=headers)  # noqa: S310
     with urlopen(request, timeout=10):  # noqa: S310
         pass
+
+
+def test_who_is_redirected_to_does_not_say_where_credentials_go(server: FileServer, tmp_path: Path) -> None:
+    """A store that blobs are redirected to, or who poses as it, asks for the registry's password."""
+    with_login(server, "pass-word")
+    host = server.url.partition("://")[2]
+    auth = base64.b64encode(b"me:pass-word").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+    with serving(FileServer()) as elsewhere:
+        challenge = {"WWW-Authenticate": f'Bearer realm="{server.url}/caught"'}
+        elsewhere.wanted = lambda _: (401, challenge)
+        path = f"/v2/team/digits/blobs/{digest_of(MODEL)}"
+        server.redirects[path] = f"{elsewhere.url}/signed"
+        artifact = source(server, DOCKER_CONFIG=str(tmp_path))
+        with pytest.raises(SourceFailure, match="access is denied"):
+            read(artifact.read(artifact.listing().files[0], 0))
+    assert server.asked("/caught") == []

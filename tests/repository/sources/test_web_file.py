@@ -87,6 +87,14 @@ def test_what_ends_too_early_is_told(server: FileServer, client: HttpClient) -> 
         list(source.read(file, 0).chunks)
 
 
+def test_a_directory_without_a_list_of_its_files_says_that_it_needs_one(server: FileServer, client: HttpClient) -> None:
+    directory = WebDirectory(WebAddress(f"{server.url}/m/?sig=secret"), {"HOME": "/nowhere"}, client)
+    with pytest.raises(SourceFailure, match="a directory on a web server needs a SHA256SUMS") as error:
+        directory.listing()
+    assert f"or name a file, such as {server.url}/m/model.onnx" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(404, "there is no such thing"), (403, "access is denied"), (401, "access"), (400, "refuses")]
 )
@@ -158,3 +166,14 @@ def test_a_directory_is_what_its_list_of_hashes_names(server: FileServer, client
 def test_a_list_that_sha256sum_would_not_write_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"line 1|empty"):
         read_sums(text)
+
+
+def test_a_file_with_a_date_only_is_not_gone_on_with_once_it_is_another(server: FileServer, client: HttpClient) -> None:
+    server.has_etags = False
+    server.headers["/m/a.onnx"] = {"Last-Modified": "Mon, 05 Jan 2026 10:00:00 GMT"}
+    source = web_file(server, client)
+    (file,) = source.listing().files
+    assert source.read(file, 1000).start == 1000
+    server.headers["/m/a.onnx"] = {"Last-Modified": "Mon, 05 Jan 2026 10:00:01 GMT"}
+    with pytest.raises(SourceChanged):
+        source.read(file, 1000)

@@ -85,7 +85,7 @@ class InferenceService:
 
     async def model_metadata(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelMetadataRequest, data)
-        found = self._core.model_metadata(request.name, request.version)
+        found = await self._core.model_metadata(request.name, request.version)
         response = messages.ModelMetadataResponse(name=found.name, versions=found.versions, platform=found.platform)
         _add_tensors(response.inputs, found.inputs)
         _add_tensors(response.outputs, found.outputs)
@@ -93,7 +93,7 @@ class InferenceService:
 
     async def model_config(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelConfigRequest, data)
-        config = self._core.model_config(request.name, request.version)
+        config = await self._core.model_config(request.name, request.version)
         return _bytes(messages.ModelConfigResponse(config=config_rendering.to_message(config)))
 
     async def model_statistics(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
@@ -151,6 +151,8 @@ def _fill_statistics(message: Any, version: ServedVersion) -> None:
     message.last_inference = numbers.last_inference_ms
     message.inference_count = numbers.inference_count
     message.execution_count = numbers.execution_count
+    if version.memory.size_bytes:
+        message.memory_usage.add(type="CPU", id=0, byte_size=version.memory.size_bytes)
     for name in _INFERENCE_STATISTICS:
         _fill_duration(getattr(message.inference_stats, name), getattr(numbers, name))
     for size, batch in sorted(numbers.batches.items()):

@@ -46,7 +46,7 @@ def router(core: InferenceCore, exchange: InferenceExchange) -> APIRouter:
     async def inferred(name: str, version: str, request: Request) -> tuple[InferenceResponse, bytes, int]:
         """The response, its text and when its encoding began."""
         body = await exchange.body(request.scope, request.receive)
-        asked = generate_codec.decode_request(name, version, body, core.signature(name, version))
+        asked = generate_codec.decode_request(name, version, body, await core.signature(name, version))
         response = await exchange.infer(asked, request.scope, request.receive)
         encode_start_ns = time.monotonic_ns()
         return response, generate_codec.encode_response(response), encode_start_ns

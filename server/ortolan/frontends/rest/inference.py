@@ -38,7 +38,7 @@ class InferenceEndpoint:
     async def answer(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing is sent before the whole answer is there."""
         body = await self._exchange.body(scope, receive)
-        request = self._decode(name, version, scope, body)
+        request = await self._decode(name, version, scope, body)
         response = await self._exchange.infer(request, scope, receive)
         start_ns = time.monotonic_ns()
         encoded = json_codec.encode_response(response, request)
@@ -47,10 +47,10 @@ class InferenceEndpoint:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": sent})
 
-    def _decode(self, name: str, version: str, scope: Scope, body: bytes) -> InferenceRequest:
+    async def _decode(self, name: str, version: str, scope: Scope, body: bytes) -> InferenceRequest:
         header_length = header(scope, b"inference-header-content-length")
         if json_codec.is_raw_request(header_length):
-            return json_codec.decode_raw_request(name, version, body, self._core.signature(name, version))
+            return json_codec.decode_raw_request(name, version, body, await self._core.signature(name, version))
         try:
             return json_codec.decode_request(name, version, body, header_length)
         except BrokenJson as error:

@@ -66,7 +66,7 @@ def router(core: InferenceCore, exchange: InferenceExchange) -> APIRouter:
     async def v1_predict(model_name: str, request: Request) -> Response:
         body = await exchange.body(request.scope, request.receive)
         core.require_ready(model_name)
-        asked, layout = v1_codec.decode_request(model_name, "", body, core.signature(model_name, ""))
+        asked, layout = v1_codec.decode_request(model_name, "", body, await core.signature(model_name, ""))
         response = await exchange.infer(asked, request.scope, request.receive)
         encode_start_ns = time.monotonic_ns()
         text = v1_codec.encode_response(response, layout)

@@ -19,6 +19,7 @@ from ortolan.frontends.rest.bodies import (
     DurationBody,
     ErrorBody,
     InferenceStatisticsBody,
+    MemoryUsageBody,
     ModelMetadataBody,
     ModelNamesBody,
     ModelReadyBody,
@@ -57,7 +58,7 @@ def _add_model_routes(routes: APIRouter, core: InferenceCore) -> None:
     """The four routes of a model; without a version in the path they speak of the newest ready one."""
 
     async def metadata(model_name: str, model_version: str) -> Response:
-        found = core.model_metadata(model_name, model_version)
+        found = await core.model_metadata(model_name, model_version)
         return json_response(
             ModelMetadataBody(
                 name=found.name,
@@ -74,7 +75,8 @@ def _add_model_routes(routes: APIRouter, core: InferenceCore) -> None:
         return json_response(ModelReadyBody(name=model_name, ready=found), 200 if found else 400)
 
     async def config(model_name: str, model_version: str) -> Response:
-        return Response(orjson.dumps(core.model_config_json(model_name, model_version)), media_type="application/json")
+        found = await core.model_config_json(model_name, model_version)
+        return Response(orjson.dumps(found), media_type="application/json")
 
     async def statistics(model_name: str, model_version: str) -> Response:
         return _statistics(core.statistics(model_name, model_version))
@@ -136,9 +138,14 @@ def _version_statistics(version: ServedVersion) -> ModelStatisticsBody:
         ),
         response_stats={},
         batch_stats=[_batch(size, batch) for size, batch in sorted(numbers.batches.items())],
-        memory_usage=[],
+        memory_usage=_memory(version),
         batching=_batching(version),
     )
+
+
+def _memory(version: ServedVersion) -> list[MemoryUsageBody]:
+    size_bytes = version.memory.size_bytes
+    return [MemoryUsageBody(type="CPU", id=0, byte_size=size_bytes)] if size_bytes else []
 
 
 def _batching(version: ServedVersion) -> BatchingBody:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from ortolan.repository.sources.remote_file import (
     RemoteFile,
     Source,
     SourceChanged,
+    SourceFailure,
     SourceUnreachable,
     Stopped,
 )
@@ -26,6 +28,8 @@ _WINDOW_S = 60.0
 _LEAST_BYTES_IN_WINDOW = 64 << 10
 _PROGRESS_WORTH_A_NEW_START = 1 << 20
 _HASHED_AT_ONCE = 1 << 20
+_SHOWN_HASHES = {"sha256": "SHA-256", "md5": "MD5", "git": "git's SHA-1"}
+_SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,19 @@ class Downloads:
     """Fetches files into ``directory``, under names of its own; what is left there is gone on with."""
 
     def __init__(
-        self, source: Source, directory: Path, stopping: threading.Event, first_delay_s: float = FIRST_DELAY_S
+        self,
+        source: Source,
+        directory: Path,
+        stopping: threading.Event,
+        first_delay_s: float = FIRST_DELAY_S,
+        room: Callable[[], int] | None = None,
     ) -> None:
-        """``first_delay_s`` is how long to wait before a second attempt; before later ones it is longer."""
+        """``first_delay_s`` is how long to wait before a second attempt; before later ones it is longer.
+
+        ``room`` is how many bytes a file may have whose source does not say its size: half of what is free, if not
+        given.
+        """
+        self._room = room or (lambda: shutil.disk_usage(directory).free // 2)
         self._source = source
         self._first_delay_s = first_delay_s
         self._directory = directory
@@ -63,6 +77,7 @@ class Downloads:
             arrived(_size(partial))
             return Fetched(file, partial, _hash(partial, "sha256"))
         seen: set[str] = set()
+        wrong = ""
         for _ in range(2):
             self._receive(file, partial, arrived)
             hashed, verdict = _hash(partial, "sha256"), _verdict(file, partial)
@@ -70,10 +85,11 @@ class Downloads:
                 return Fetched(file, partial, hashed, tag_is_hash=False)
             if verdict == "right":
                 return Fetched(file, partial, hashed)
+            wrong = _difference(file, partial)
             seen.add(hashed)
             arrived(-partial.stat().st_size)
             partial.unlink()
-        raise Corrupt("twice, what arrived was not what the source says that it has")
+        raise Corrupt(f"twice, what arrived was not what it has to be: {wrong}")
 
     def _partial(self, file: RemoteFile) -> Path:
         name = hashlib.sha256(f"{file.path}\0{file.tag}".encode()).hexdigest()[:40]
@@ -119,7 +135,13 @@ class Downloads:
             target.truncate(body.start)
             target.seek(body.start)
             pace = _Pace()
+            # A file without a size may be endless.
+            room = file.size_bytes or self._room()
             for chunk in body.chunks:
+                if file.size_bytes is None and target.tell() - body.start > room:
+                    # What was kept of it to go on with would be in the way of all others.
+                    target.truncate(0)
+                    raise SourceFailure("it does not say how large it is, and takes too much of the room that is left")
                 target.write(chunk)
                 arrived(len(chunk))
                 pace.add(len(chunk))
@@ -155,6 +177,17 @@ def _verdict(file: RemoteFile, path: Path) -> str:
     if file.digest is None or _hash_for(file.digest, path) == file.digest.hex.lower():
         return "right"
     return "wrong" if file.digest.is_certain else "uncertain"
+
+
+def _difference(file: RemoteFile, path: Path) -> str:
+    """In which way what has arrived is not the file; of hashes no more than tells them apart."""
+    if file.size_bytes is not None and _size(path) != file.size_bytes:
+        return f"expected {file.size_bytes} bytes, got more"
+    if file.digest is None:
+        return "it has no hash"
+    name = _SHOWN_HASHES[file.digest.algorithm]
+    expected, got = file.digest.hex.lower(), _hash_for(file.digest, path)
+    return f"expected {name} {expected[:_SHOWN_DIGITS]}…, got {got[:_SHOWN_DIGITS]}…"
 
 
 def _is_known_to_be_whole(file: RemoteFile, path: Path) -> bool:

@@ -9,6 +9,7 @@ import json
 import re
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping
@@ -23,6 +24,8 @@ TIMEOUT_S = 20.0
 _ATTEMPTS = 4
 FIRST_DELAY_S = 0.3
 _CHUNK_BYTES = 1 << 20
+# Each read has its own limit; bytes that come singly could go on for ever.
+_DOCUMENT_S = 300.0
 _LARGEST_DOCUMENT_BYTES = 64 << 20
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TOTAL = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -62,10 +65,12 @@ class HttpAnswer:
     def document(self) -> bytes:
         """The whole body, which must be of the size that listings have."""
         parts: list[bytes] = []
-        size = 0
+        size, end_s = 0, time.monotonic() + _DOCUMENT_S
         for chunk in self.chunks():
             parts.append(chunk)
             size += len(chunk)
+            if time.monotonic() > end_s:
+                raise SourceUnreachable(f"{self._shown} did not end within {_DOCUMENT_S:.0f} s")
             if size > _LARGEST_DOCUMENT_BYTES:
                 raise SourceFailure(f"{self._shown} answered with more than {_LARGEST_DOCUMENT_BYTES >> 20} MiB")
         return b"".join(parts)
@@ -115,7 +120,7 @@ class HttpClient:
             try:
                 return HttpAnswer(self._opened(url, headers or {}, authorization), shown, self._stopping)
             except urllib.error.HTTPError as error:
-                failure = _refusal(error, shown)
+                failure = _refusal(error, url)
             except (OSError, http.client.HTTPException) as error:
                 failure = SourceUnreachable(f"{shown} cannot be reached: {_why(error)}")
             if not left or not isinstance(failure, SourceUnreachable):
@@ -136,10 +141,11 @@ class HttpClient:
         answer = self.get(url, headers, authorization)
         return parsed(answer.document(), url.partition("?")[0]), answer.headers
 
-    def body(self, url: str, start: int, etag: str = "", authorization: str = "") -> Body:
+    def body(self, url: str, start: int, etag: str = "", authorization: str = "", date: str = "") -> Body:
         """A file's bytes from ``start`` on where the server can do that, else from its first.
 
-        Raises SourceChanged when the file has another ETag now than ``etag``, which may be "" for unknown.
+        Raises SourceChanged when the file has another ETag now than ``etag``, or another date of its last change than
+        ``date``; both may be "" for unknown.
         """
         headers = {"Range": f"bytes={start}-"} if start else {}
         if start and etag.startswith('"'):  # A weak one cannot vouch for single bytes.
@@ -150,7 +156,8 @@ class HttpClient:
             if error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise SourceChanged(f"{url.partition('?')[0]} is shorter than it was") from error
             raise
-        if etag and answer.headers.get("ETag", etag) != etag:
+        changed = answer.headers.get("Last-Modified", date) != date if date else False
+        if changed or (etag and answer.headers.get("ETag", etag) != etag):
             answer.close()
             raise SourceChanged(f"{url.partition('?')[0]} changed while it was fetched")
         return Body(answer.start(), answer.chunks())
@@ -199,15 +206,18 @@ def _origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _refusal(error: urllib.error.HTTPError, shown: str) -> SourceFailure:
+def _refusal(error: urllib.error.HTTPError, url: str) -> SourceFailure:
     error.close()
+    shown = url.partition("?")[0]
     if error.code in _RETRIED:
         return SourceUnreachable(f"{shown} answers with HTTP status {error.code}")
     if error.code == http.HTTPStatus.PRECONDITION_FAILED:
         return SourceChanged(f"{shown} changed while it was fetched")
     words = {401: "access is denied", 403: "access is denied", 404: "there is no such thing", 410: "it is gone"}
     said = f"{words.get(error.code, 'the server refuses')} (HTTP status {error.code})"
-    return HttpStatus(f"{shown}: {said}", error.code, error.headers.get("WWW-Authenticate", ""))
+    # Who was redirected to has no say in where credentials are to be sent.
+    challenge = error.headers.get("WWW-Authenticate", "") if same_origin(error.url or url, url) else ""
+    return HttpStatus(f"{shown}: {said}", error.code, challenge)
 
 
 def _why(error: Exception) -> str:

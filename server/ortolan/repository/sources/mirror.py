@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ortolan.inference.printable import printable
 from ortolan.repository.sources.download import Downloads, Fetched
 from ortolan.repository.sources.mirror_files import MirrorFiles
-from ortolan.repository.sources.mirror_plan import Group, plan, usable
+from ortolan.repository.sources.mirror_plan import Group, empty_versions, plan, usable
 from ortolan.repository.sources.problem import Problem
 from ortolan.repository.sources.progress import Progress, bytes_shown
 from ortolan.repository.sources.remote_file import RemoteFile, Source, SourceFailure
@@ -57,17 +57,22 @@ class Mirror:
             self._files.be_file()
             return self._follow(plan(files, self._files.present()).groups)
         self._files.be_directory()
-        return self._follow_chosen(files, chosen)
+        return self._follow_chosen(files, chosen, empty_versions(listing, files))
 
-    def _follow_chosen(self, files: Sequence[RemoteFile], chosen: Collection[str] | None) -> tuple[Problem, ...]:
-        steps = plan(files, self._files.present(), chosen)
+    def _follow_chosen(
+        self, files: Sequence[RemoteFile], chosen: Collection[str] | None, empty: Sequence[str]
+    ) -> tuple[Problem, ...]:
+        steps = plan(files, self._files.present(), chosen, empty)
         for version in steps.placeholders:
             self._files.make_version(version)
         problems = self._follow(steps.groups)
-        if chosen is None or problems:
+        if problems:
             return problems
-        further = self._models_in(chosen) - set(chosen)
-        return self._follow_chosen(files, {*chosen, *further}) if further else ()
+        further = self._models_in(chosen) - set(chosen) if chosen is not None else ()
+        if chosen is not None and further:
+            return self._follow_chosen(files, {*chosen, *further}, empty)
+        self._files.remove_empty_versions(steps.placeholders)
+        return ()
 
     def _models_in(self, chosen: Collection[str]) -> set[str]:
         """The models that the configurations of the models ``chosen`` name."""
@@ -129,4 +134,4 @@ class Mirror:
         self._warnings = frozenset(warnings)
 
     def _not_written(self, error: OSError) -> str:
-        return f"the mirror of {self._shown} cannot be written: {error.strerror or error}"
+        return f"the mirror of {self._shown} cannot be written: {error.strerror or type(error).__name__}"

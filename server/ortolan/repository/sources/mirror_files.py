@@ -11,9 +11,10 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ortolan.repository.model_directory import is_version_name
 from ortolan.repository.sources.download import Fetched
 from ortolan.repository.sources.mirror_state import MirroredFile, MirrorState, read_state
 from ortolan.repository.sources.remote_file import Stopped
@@ -78,6 +79,13 @@ class MirrorFiles:
     def make_version(self, version: str) -> None:
         """A directory for a version whose files are not fetched."""
         (self.root / version).mkdir(parents=True, exist_ok=True)
+
+    def remove_empty_versions(self, kept: Collection[str]) -> None:
+        """The directories of versions in which nothing is, and that are not among ``kept``: they are there no more."""
+        for directory in (*self.root.glob("*"), *self.root.glob("*/*")):
+            if is_version_name(directory.name) and directory.relative_to(self.root).as_posix() not in kept:
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
 
     def free_bytes(self) -> int:
         """How much more can be fetched; what has arrived of it does not count."""

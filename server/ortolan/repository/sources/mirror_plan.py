@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ortolan.inference.printable import printable
-from ortolan.repository.file_names import stays_inside
+from ortolan.repository.file_names import directories_above, stays_inside
 from ortolan.repository.model_directory import is_version_name
-from ortolan.repository.sources.remote_file import RemoteFile
+from ortolan.repository.sources.remote_file import Listing, RemoteFile
 
 _LONGEST_NAME_BYTES = 255
 _LONGEST_PATH_BYTES = 1024
@@ -27,14 +27,19 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``groups`` with something to do, by name; ``placeholders`` are version directories that are not fetched now."""
+    """``groups`` with something to do, by name; ``placeholders`` are version directories without a file of theirs."""
 
     groups: tuple[Group, ...] = ()
     placeholders: tuple[str, ...] = ()
 
 
-def plan(files: Sequence[RemoteFile], present: Mapping[str, str], chosen: Collection[str] | None = None) -> Plan:
-    """How to get from ``present``, the mirror's paths and tags, to ``files``.
+def plan(
+    files: Sequence[RemoteFile],
+    present: Mapping[str, str],
+    chosen: Collection[str] | None = None,
+    empty_versions: Iterable[str] = (),
+) -> Plan:
+    """How to get from ``present``, the mirror's paths and tags, to ``files``, and the directories ``empty_versions``.
 
     Only the models ``chosen`` are fetched, or all for None; of the others it is told which versions there are. What
     belongs to the root is always fetched.
@@ -44,10 +49,10 @@ def plan(files: Sequence[RemoteFile], present: Mapping[str, str], chosen: Collec
     names = sorted({group_of(path) for path in (*there, *present)})
     known = {group_of(path) for path in there}
     groups: list[Group] = []
-    placeholders: set[str] = set()
+    placeholders = set(empty_versions)
     for name in names:
         if name and chosen is not None and name not in chosen and name in known:
-            placeholders |= _versions(name, there)
+            placeholders |= _versions(name, there) or _version_of_an_ensemble(name, there, placeholders)
             continue
         fetch = tuple(f for path, f in sorted(there.items()) if group_of(path) == name and _differs(f, present))
         remove = tuple(sorted(path for path in present.keys() - there.keys() if group_of(path) == name))
@@ -67,23 +72,40 @@ def _grouping(paths: Collection[str]) -> Callable[[str], str]:
 def usable(files: Iterable[RemoteFile]) -> tuple[list[RemoteFile], list[str]]:
     """The files that can stand in a directory as they are named, and a sentence for each that cannot.
 
-    Hidden files are left out silently, and so are the empty objects that stand for directories.
+    Hidden files are left out silently, and so are empty files that have others below them.
     """
     kept: dict[str, RemoteFile] = {}
     warnings: list[str] = []
     for file in files:
         if not _can_be_file(file.path):
             warnings.append(f"{_shown(file.path)} is left out: it can be no file's name inside the repository")
-        elif any(part.startswith(".") for part in file.path.split("/")):
+        elif _is_hidden(file.path):
             continue
         elif file.path in kept:
             warnings.append(f"{_shown(file.path)} is there twice: the first one counts")
         else:
             kept[file.path] = file
-    directories = {parent for path in kept for parent in _parents(path)}
+    directories = {parent for path in kept for parent in directories_above(path)}
     both = [kept.pop(path) for path in sorted(directories & kept.keys())]
     warnings += [f"{_shown(file.path)} is left out: it is a directory as well" for file in both if file.size_bytes]
     return list(kept.values()), warnings
+
+
+def empty_versions(listing: Listing, kept: Iterable[RemoteFile]) -> list[str]:
+    """The version directories of ensembles, which are empty, out of what the source has in place of them.
+
+    Stores and git keep no empty directories: a marker stands for one, or a hidden file in it, such as ``.gitkeep``.
+    Where versions have files, or there is no configuration, a directory without any means nothing. ``kept`` are the
+    files that are usable.
+    """
+    paths = [file.path for file in kept]
+    models = {model for path in paths if (model := _configured_by(path)) is not None}
+    models -= {
+        _split(each)[0] for path in paths for each in directories_above(path) if is_version_name(_split(each)[1])
+    }
+    known = {*listing.directories, *(file.path for file in listing.files if _is_hidden(file.path))}
+    found = {each for path in known for each in (*directories_above(path), path)}
+    return sorted(each for each in found if _split(each)[0] in models and is_version_name(_split(each)[1]))
 
 
 def _parted(groups: Sequence[Group]) -> Sequence[Group]:
@@ -108,6 +130,30 @@ def _versions(name: str, paths: Iterable[str]) -> set[str]:
     return {f"{name}/{parts[1]}" for parts in split if len(parts) > 2 and is_version_name(parts[1])}
 
 
+def _version_of_an_ensemble(name: str, paths: Iterable[str], placeholders: Collection[str]) -> set[str]:
+    """The version by which a model is listed that has a configuration and no version: it may be an ensemble."""
+    is_known = any(_split(each)[0] == name for each in placeholders)
+    return {f"{name}/1"} if not is_known and any(_configured_by(path) == name for path in paths) else set()
+
+
+def _configured_by(path: str) -> str | None:
+    """The model whose configuration ``path`` is, "" for the root; None where it is none."""
+    directory, name = _split(path)
+    above, last = _split(directory)
+    model = directory if name == "config.pbtxt" else above if last == "configs" else None
+    return None if model is None or "/" in model else model
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The directory that something is in, "" for the root, and its name there."""
+    directory, _, name = path.rpartition("/")
+    return directory, name
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
+
+
 def _can_be_file(path: str) -> bool:
     parts = path.split("/")
     if not stays_inside(path) or any(part in ("", ".", "..") or ":" in part for part in parts):
@@ -118,11 +164,6 @@ def _can_be_file(path: str) -> bool:
         )
     except UnicodeEncodeError:
         return False
-
-
-def _parents(path: str) -> Iterable[str]:
-    parts = path.split("/")
-    return ("/".join(parts[:count]) for count in range(1, len(parts)))
 
 
 def _shown(path: str) -> str:

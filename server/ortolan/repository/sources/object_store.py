@@ -2,15 +2,17 @@
 
 import re
 import threading
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from ortolan.errors import StartupError
+from ortolan.repository.file_names import directories_above
 from ortolan.repository.sources.remote_file import (
     Body,
     Digest,
     Listing,
+    NotThere,
     RemoteFile,
     SourceChanged,
     SourceFailure,
@@ -48,23 +50,32 @@ class ObjectStore:
         self._address = address
         self._stopping = stopping
         self._store = _connected(address, environment)
+        self._markers: dict[tuple[str, object, object], bool] = {}
+        """Of each empty object, by its state: whether its name ends in a slash."""
 
     def listing(self) -> Listing:
         path = self._address.path
         if path.endswith(".onnx") and (beside := self._single(path)):
             return Listing(beside, is_single=True)
         below = f"{path}/" if path else ""
-        files = [_file(meta, below) for meta in self._list(path) if meta["path"].startswith(below)]
+        metas = [meta for meta in self._list(path) if meta["path"].startswith(below)]
+        markers = self._markers_among(metas)
+        files = [_file(meta, below) for meta in metas if meta["path"] not in markers]
         if not files:
             raise SourceFailure(f"{self._address.shown}: there is nothing at this address")
-        return Listing(files)
+        return Listing(files, directories=sorted(path.removeprefix(below) for path in markers))
 
     def read(self, file: RemoteFile, start: int) -> Body:
         options: dict[str, Any] = {"range": {"offset": start}} if start else {}
         etag = file.tag.partition(" ")[0]
         if etag:
             options["if_match"] = etag
-        result = self._asked(lambda: self._store.get(file.key, options=options))
+        try:
+            result = self._asked(lambda: self._store.get(file.key, options=options))
+        except NotThere:
+            # A marker may have come in the place of an empty file, within one tick of the store's clock.
+            self._markers = {}
+            raise
         return Body(start, self._chunks(result))
 
     def _single(self, path: str) -> list[RemoteFile]:
@@ -78,6 +89,29 @@ class ObjectStore:
     def _list(self, prefix: str) -> list[Mapping[str, Any]]:
         metas: list[Mapping[str, Any]] = self._asked(lambda: list(self._collected(self._store.list(prefix or None))))
         return metas
+
+    def _markers_among(self, metas: Sequence[Mapping[str, Any]]) -> set[str]:
+        """The paths of the empty objects that stand for directories, as consoles make them: ``m/1/``.
+
+        The client leaves out the slash that such names end in.
+        """
+        above = {parent for meta in metas for parent in directories_above(meta["path"])}
+        empty = [meta for meta in metas if not meta["size"]]
+        asked = {_state(meta): self._markers.get(_state(meta)) for meta in empty if meta["path"] not in above}
+        self._markers = {state: self._is_marker(state[0]) if known is None else known for state, known in asked.items()}
+        return {meta["path"] for meta in empty if meta["path"] in above or self._markers[_state(meta)]}
+
+    def _is_marker(self, path: str) -> bool:
+        """Whether there is no object of this name without a slash at its end."""
+        try:
+            self._asked(lambda: self._store.get(path))
+        except NotThere:
+            return True
+        except SourceUnreachable:
+            raise
+        except SourceFailure:
+            pass  # It is told when the object is fetched.
+        return False
 
     def _collected(self, pages: Iterable[Iterable[Mapping[str, Any]]]) -> Iterable[Mapping[str, Any]]:
         count = 0
@@ -103,7 +137,8 @@ class ObjectStore:
 
         try:
             return ask()
-        except BaseError as error:
+        # What is not there is told by Python's own error.
+        except (BaseError, OSError) as error:
             raise _failure(self._address, type(error).__name__, str(error)) from None
 
 
@@ -144,6 +179,11 @@ def _file(meta: Mapping[str, Any], below: str) -> RemoteFile:
     )
 
 
+def _state(meta: Mapping[str, Any]) -> tuple[str, object, object]:
+    """The object, and what is another whenever it was written again."""
+    return meta["path"], meta["e_tag"], meta["last_modified"]
+
+
 def _failure(address: ObjectAddress, kind: str, text: str) -> SourceFailure:
     """An error of the client's, by its kind and text, in words without keys, signatures and URLs."""
     status = int(found[1]) if (found := _STATUS.search(text)) else 0
@@ -157,8 +197,8 @@ def _failure(address: ObjectAddress, kind: str, text: str) -> SourceFailure:
         return SourceChanged(f"{address.shown} changed while it was fetched")
     if kind in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403):
         return SourceFailure(f"{address.shown}: access is denied{code}; {_hint(address)}")
-    if kind == "NotFoundError" or status == 404:
-        return SourceFailure(f"{address.shown}: there is no such thing{code}")
+    if kind in ("NotFoundError", "FileNotFoundError") or status == 404:
+        return NotThere(f"{address.shown}: there is no such thing{code}")
     if 300 <= status < 400 or "redirect" in text:
         return SourceFailure(f"{address.shown}: it is in another region{code}; set AWS_REGION")
     if 400 <= status < 500:

@@ -13,6 +13,10 @@ class SourceUnreachable(SourceFailure):
     """It may do so later: the network, or the server on its other side, failed."""
 
 
+class NotThere(SourceFailure):
+    """What was asked for is not there."""
+
+
 class SourceChanged(SourceFailure):
     """The file is not the one any more that was listed."""
 
@@ -55,10 +59,14 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What there is now. ``is_single`` for one model's file, with what belongs to it, instead of a directory."""
+    """What there is now. ``is_single`` for one model's file, with what belongs to it, instead of a directory.
+
+    ``directories`` are those that the source knows of although no file is in them.
+    """
 
     files: Sequence[RemoteFile]
     is_single: bool = False
+    directories: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

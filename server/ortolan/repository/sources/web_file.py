@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from ortolan.repository.sources.http_client import HttpClient
+from ortolan.repository.sources.http_client import HttpAnswer, HttpClient, HttpStatus
 from ortolan.repository.sources.remote_file import Body, Digest, Listing, RemoteFile, SourceFailure
 from ortolan.repository.sources.source_address import WebAddress
 
@@ -42,7 +42,8 @@ class WebFile:
 
     def read(self, file: RemoteFile, start: int) -> Body:
         etag = file.tag if file.tag.startswith(('"', "W/")) else ""
-        return self._client.body(file.key, start, etag, self._authorization)
+        date = file.tag if file.tag.endswith("GMT") else ""
+        return self._client.body(file.key, start, etag, self._authorization, date)
 
 
 class WebDirectory:
@@ -54,7 +55,7 @@ class WebDirectory:
         self._authorization = basic_from_netrc(urlsplit(address.url).hostname or "", environment)
 
     def listing(self) -> Listing:
-        content = self._client.get(self._below(SUMS), authorization=self._authorization).document()
+        content = self._sums().document()
         try:
             sums = read_sums(content.decode())
         except ValueError as error:
@@ -67,6 +68,19 @@ class WebDirectory:
 
     def read(self, file: RemoteFile, start: int) -> Body:
         return self._client.body(self._below(file.key), start, authorization=self._authorization)
+
+    def _sums(self) -> HttpAnswer:
+        try:
+            return self._client.get(self._below(SUMS), authorization=self._authorization)
+        except HttpStatus as refusal:
+            if refusal.status not in (404, 410):
+                raise
+            shown = self._address.shown
+            raise SourceFailure(
+                f"{shown}: a directory on a web server needs a {SUMS} that says what is in it, as sha256sum writes it, "
+                f"and there is none (HTTP status {refusal.status}): put one there, or name a file, such as "
+                f"{shown}model.onnx"
+            ) from refusal
 
     def _below(self, path: str) -> str:
         parts = urlsplit(self._address.url)
