@@ -315,7 +315,7 @@ class Settings(BaseModel):
         if self.calibration_cache != "auto":
             return Path(self.calibration_cache)
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        return Path(base) / "ortolan" / "calibration"
+        return None if base.startswith("~") else Path(base) / "ortolan" / "calibration"
 
     @property
     def compiled_models(self) -> Path | None:
@@ -324,7 +324,8 @@ class Settings(BaseModel):
         if self.compiled_cache_directory != "auto":
             return Path(self.compiled_cache_directory).absolute()
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        return Path(base).absolute() / "ortolan" / "compiled"
+        # A user whom the system does not know has no home: it would be one of this name in the working directory.
+        return None if base.startswith("~") else Path(base).absolute() / "ortolan" / "compiled"
 
     @property
     def downloads(self) -> Path | None:

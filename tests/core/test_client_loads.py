@@ -50,6 +50,18 @@ async def test_so_many_loads_wait_at_most() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_loads_for_requests_are_not_refused_however_many_models_are_asked_at_once() -> None:
+    loads, first = ClientLoads(1, most=1, most_bytes=100), Load()
+    tasks = [asyncio.create_task(loads.run(500, first))]
+    await first.begun.wait()
+    all_of_them = [Load() for _ in range(5)]
+    tasks += [asyncio.create_task(loads.run(0, load, for_request=True)) for load in all_of_them]
+    await asyncio.sleep(0)
+    for load in (first, *all_of_them):
+        load.end.set()
+    assert await asyncio.gather(*tasks) == ["loaded"] * 6
+
+
 async def test_the_files_of_loads_are_bounded_until_they_are_written() -> None:
     loads, first, second = ClientLoads(3, most_bytes=100), Load(), Load(lets_go=True)
     large = asyncio.create_task(loads.run(500, first))  # alone one may have more

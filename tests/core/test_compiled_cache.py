@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,15 +15,20 @@ import pytest
 from onnx import numpy_helper
 from server_process import eventually
 
+from ortolan.core.compilations import Compilations, Original, QuietStore, SharedFiles
 from ortolan.core.compiled_cache import CompiledCache
 from ortolan.core.model_loader import LoadingOptions, load_version, read_config, wanted_versions
 from ortolan.core.model_version import LoadedModel
-from ortolan.core.private_model import CopyRules
+from ortolan.core.private_model import CopyRules, PrivateModel
 from ortolan.errors import InvalidArgument
 from ortolan.execution.compiled_entry import write_model
+from ortolan.execution.compiled_key import CompiledKey
 from ortolan.execution.compiled_store import CompiledStore
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import DeviceInventory
+from ortolan.execution.model_facts import ModelFacts
+from ortolan.execution.session_settings import SessionSettings
+from ortolan.repository.config_completion import CompletionDefaults, default_config
 from ortolan.repository.directory import walk
 from ortolan.repository.override_directory import OverrideDirectories
 
@@ -203,6 +208,51 @@ def test_a_directory_that_is_of_no_use_is_one_warning(
     first, second = place.load(cache), place.load(cache)
     assert answer(first) == answer(second)
     assert caplog.text.count("--compiled-cache-directory") == 1
+
+
+def test_copies_that_wait_to_be_compiled_take_no_more_than_the_cache_may(place: Place) -> None:
+    place.load(place.cache(serving=False, limit_bytes=1 << 20))
+    assert not place.copies
+    place.load(place.cache(serving=False))
+    assert place.copies
+
+
+def test_a_model_that_gets_samples_is_tried_again_with_them(place: Place) -> None:
+    cache = place.cache()
+    place.load(cache)
+    config = """model_warmup { name: "sample" batch_size: 1 inputs {
+        key: "x" value { data_type: TYPE_FP32 dims: 1100 zero_data: true } } }"""
+    (place.root / "repository" / "model" / "config.pbtxt").write_text(config)
+    place.load(cache)
+    assert len(place.entries) == 2
+
+
+def test_only_so_many_are_compiled_at_once_and_the_others_are_loaded_as_they_are(tmp_path: Path) -> None:
+    def files(asked: threading.Event) -> SharedFiles:
+        class Told(SharedFiles):
+            def use(self) -> Callable[[], None]:
+                asked.set()
+                return super().use()
+
+        return Told(lambda: None)
+
+    store = CompiledStore(tmp_path / "cache", 1 << 30)
+    compilations = Compilations(QuietStore(store), {}, most_at_once=1)
+    compilations.begin_serving()
+    one, two = (CompiledKey(name, "1", "p", (), "") for name in ("one", "two"))
+    config = default_config("model")
+    private = PrivateModel(b"", tmp_path, ModelFacts("1", False, False), False, lambda: None)
+    original = Original(private, config, tmp_path, SessionSettings(), CompletionDefaults())
+    first, second = threading.Event(), threading.Event()
+    with store.turn(one, 0):
+        load = threading.Thread(target=compilations.ask, args=(one, original, files(first), 30.0))
+        load.start()
+        assert first.wait(10)
+        assert compilations.ask(two, original, files(second), 30.0) is None
+        assert not second.is_set()
+    load.join(10)
+    assert not load.is_alive()
+    assert compilations.ask(two, original, files(second), 10.0) is not None
 
 
 def test_a_load_waits_only_so_long(place: Place) -> None:

@@ -57,6 +57,25 @@ def test_loads_beside_each_other_share_what_they_added_by_what_was_expected() ->
     assert (small.size_bytes, large.size_bytes) == (20, 60)
 
 
+def test_the_event_loop_does_not_wait_for_a_look_at_the_memory() -> None:
+    looking, freed = threading.Event(), threading.Event()
+
+    class Slow(Held):
+        def held_bytes(self) -> int | None:
+            looking.set()
+            return super().held_bytes() if freed.wait(10) else None
+
+    use = MemoryUse(10)
+    meter = MemoryMeter(Slow())
+    load = threading.Thread(target=lambda: meter.measured(use, int))
+    load.start()
+    assert looking.wait(10)
+    meter.freed(1)
+    freed.set()
+    load.join(10)
+    assert use.is_measured
+
+
 def test_a_load_that_fails_has_no_part() -> None:
     memory = Held()
     meter = MemoryMeter(memory)

@@ -12,6 +12,7 @@ KINDS = [
     (errors.QueueFull, 503, "UNAVAILABLE"),
     (errors.RequestTimeout, 503, "UNAVAILABLE"),
     (errors.OutOfMemory, 503, "UNAVAILABLE"),
+    (errors.Incomplete, 400, "INVALID_ARGUMENT"),
     (errors.DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
     (errors.Unsupported, 501, "UNIMPLEMENTED"),
     (errors.UnsupportedEncoding, 415, "UNIMPLEMENTED"),

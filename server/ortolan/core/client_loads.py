@@ -23,8 +23,9 @@ _STOPPING = "the server is stopping and loads nothing any more"
 class Turn:
     """One load's place among those that wait, and then among those that go on at once."""
 
-    def __init__(self, line: "ClientLoads", size_bytes: int) -> None:
+    def __init__(self, line: "ClientLoads", size_bytes: int, for_request: bool = False) -> None:
         self.waits = True
+        self.for_request = for_request
         self.ends_with_client = True
         self._line = line
         self._bytes_held = size_bytes
@@ -62,13 +63,20 @@ class ClientLoads:
         self._orders: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
-    async def run(self, size_bytes: int, load: Callable[[Turn], Coroutine[Any, Any, _T]]) -> _T:
+    async def run(
+        self, size_bytes: int, load: Callable[[Turn], Coroutine[Any, Any, _T]], for_request: bool = False
+    ) -> _T:
         """What ``load`` returns, which brings ``size_bytes``.
 
-        Raises Unavailable when too much waits or the server stops, and what ``load`` raises.
+        One ``for_request`` of a model that is not there is refused for no others, nor others for it: each model has one
+        at most, and how many requests may wait for it is limited elsewhere. Raises Unavailable when too much waits or
+        the server stops, and what ``load`` raises.
         """
-        self._refuse_more(size_bytes)
-        turn = Turn(self, size_bytes)
+        if self._closed:
+            raise Unavailable(_STOPPING)
+        if not for_request:
+            self._refuse_more(size_bytes)
+        turn = Turn(self, size_bytes, for_request)
         self.waiting_bytes += size_bytes
         # The task keeps nothing of what the caller has: when the client goes, only the load itself holds its bytes.
         task = self._begin(load(turn), turn)
@@ -98,9 +106,7 @@ class ClientLoads:
         return task
 
     def _refuse_more(self, size_bytes: int) -> None:
-        if self._closed:
-            raise Unavailable(_STOPPING)
-        waiting = sum(turn.waits for turn in self._tasks.values())
+        waiting = sum(turn.waits and not turn.for_request for turn in self._tasks.values())
         if waiting >= self._most:
             raise Unavailable(f"{waiting} loads wait already, which is as many as may; retry later")
         if self.waiting_bytes and self.waiting_bytes + size_bytes > self._most_bytes:

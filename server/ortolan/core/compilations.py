@@ -1,5 +1,6 @@
 """Who compiles models: threads that each watch over a process, at once for a load that waits, or later one by one."""
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -12,7 +13,7 @@ from ortolan.execution.compiled_entry import Refusal
 from ortolan.execution.compiled_job import CompileJob
 from ortolan.execution.compiled_key import CompiledKey
 from ortolan.execution.compiled_process import Making, Outcome, compile_apart
-from ortolan.execution.compiled_store import CompiledStore, Held
+from ortolan.execution.compiled_store import CompiledStore, Held, free_bytes
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.repository.config_completion import CompletionDefaults
 from ortolan.repository.model_config import ModelConfig
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 # A process that takes longer hangs, or the machine is so busy that it will not come to an end.
 _LIMIT_S = 900.0
+# Each process needs several times its model of memory, and no budget counts that.
+_MOST_AT_ONCE = 4
 
 
 class QuietStore:
@@ -124,12 +127,14 @@ class Compilation:
 class Compilations:
     """Those of one server. All methods may be called from any thread."""
 
-    def __init__(self, store: QuietStore, environment: Mapping[str, str]) -> None:
+    def __init__(self, store: QuietStore, environment: Mapping[str, str], most_at_once: int = _MOST_AT_ONCE) -> None:
         self._store = store
         self._environment = environment
+        self._most_at_once = most_at_once
         self._lock = threading.Lock()
         self._under_way: dict[str, Compilation] = {}
         self._later: deque[Compilation] = deque()
+        self._later_bytes = 0
         self._serving = self._catches_up = False
 
     def begin_serving(self) -> None:
@@ -143,17 +148,37 @@ class Compilations:
 
     def ask(self, key: CompiledKey, original: Original, files: SharedFiles, patience_s: float) -> Compilation | None:
         """Have ``original`` compiled, by whoever begins with it first: now, and wait so long for it, if the server
-        serves; else later. The compilation if it came to an end."""
+        serves; else later. The compilation if it came to an end.
+
+        Where too much is under way or put off it is left for another time.
+        """
         with self._lock:
             serving = self._serving
             compilation = self._under_way.get(key.name)
             if compilation is None:
+                if not (self._may_begin() if serving else self._may_wait(original)):
+                    return None
                 compilation = self._under_way[key.name] = Compilation(key, original, files.use())
                 if serving:
                     threading.Thread(target=self._compile, args=(compilation, patience_s), daemon=True).start()
                 else:
                     self._later.append(compilation)
         return compilation if serving and compilation.done.wait(patience_s) else None
+
+    def _may_begin(self) -> bool:
+        return len(self._under_way) - len(self._later) < self._most_at_once
+
+    def _may_wait(self, original: Original) -> bool:
+        """Whether its copy may stay until the server serves: all of them take half of the room that there was, and no
+        more than will be kept of them, or the models that load next would find none for theirs.
+        """
+        folder = original.private.folder
+        wanted_bytes = self._later_bytes + size_bytes(folder)
+        with contextlib.suppress(OSError):
+            if wanted_bytes <= min(self._store.store.limit_bytes, free_bytes(folder)):
+                self._later_bytes = wanted_bytes
+                return True
+        return False
 
     def _catch_up(self) -> None:
         while True:

@@ -121,6 +121,9 @@ class CompiledCache:
 
     def _key(self, original: Original) -> CompiledKey:
         sha256, options = original.private.facts.sha256, options_of(original.settings)
+        if original.config.warmup:
+            # A model that is refused because it takes nothing made up is tried again once it has samples.
+            options += repr(original.config.warmup)
         return CompiledKey(sha256, RUNTIME_BUILD, self._processor, (CPU_PROVIDER,), options)
 
     def _opened_compiled(

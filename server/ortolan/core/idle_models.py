@@ -46,7 +46,11 @@ class IdleModels:
         """Look again and again, for ever."""
         while True:
             await asyncio.sleep(_LONGEST_LOOK_S)
-            await self.look(asyncio.get_running_loop().time())
+            try:
+                await self.look(asyncio.get_running_loop().time())
+            # Whatever one model's run came to, the others are looked after.
+            except Exception:
+                _log.exception("looking after idle models failed in an unforeseen way; trying again later")
 
     async def look(self, now_s: float) -> None:
         """Unload what has been idle for too long at ``now_s``, by the loop's clock, and let the others give back."""

@@ -110,6 +110,9 @@ class MemoryMeter:
 
     def __init__(self, memory: ProcessMemory | None = None) -> None:
         self._memory = memory or ProcessMemory()
+        # Held while a load begins or ends, which looks at all memory: milliseconds, for which ``freed``, on the event
+        # loop, is not to wait.
+        self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._start_bytes: int | None = None
         self._under_way = 0
@@ -138,22 +141,25 @@ class MemoryMeter:
                 self._start_bytes -= size_bytes
 
     def _begin(self) -> None:
-        with self._lock:
-            if not self._under_way:
-                self._start_bytes = self._memory.held_bytes()
-            self._under_way += 1
+        with self._looking:
+            start_bytes = None if self._under_way else self._memory.held_bytes()
+            with self._lock:
+                if not self._under_way:
+                    self._start_bytes = start_bytes
+                self._under_way += 1
 
     def _end(self, use: MemoryUse | None) -> None:
-        with self._lock:
-            self._under_way -= 1
+        with self._looking:
             if use is not None:
                 self._ended.append(use)
-            if self._under_way:
-                return
-            uses, self._ended = self._ended, []
-            now_bytes = self._memory.held_bytes()
-            if now_bytes is not None and self._start_bytes is not None:
-                share(max(0, now_bytes - self._start_bytes), uses)
+            now_bytes = self._memory.held_bytes() if self._under_way == 1 else None
+            with self._lock:
+                self._under_way -= 1
+                if self._under_way:
+                    return
+                uses, self._ended = self._ended, []
+                if now_bytes is not None and self._start_bytes is not None:
+                    share(max(0, now_bytes - self._start_bytes), uses)
 
 
 def share(grown_bytes: int, uses: list[MemoryUse]) -> None:

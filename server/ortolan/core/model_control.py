@@ -54,7 +54,7 @@ class ModelControl:
 
     async def load_for_request(self, name: str) -> None:
         """Load the model, whose name is full, because of a request for it. Raises as ``load`` does."""
-        if failures := await self._loads.run(0, partial(self._load, name, None, False)):
+        if failures := await self._loads.run(0, partial(self._load, name, None, False), for_request=True):
             raise Unavailable("; ".join(failures))
 
     async def _load(self, name: str, override: LoadOverride | None, forced: bool, turn: Turn) -> list[str]:

@@ -1,11 +1,15 @@
 """Compiling one model: the session's graph and weights are written, read back, and tried against the original."""
 
+import errno
+import os
+
 from ortolan.errors import OrtolanError
 from ortolan.execution.compiled_check import answers, trials
-from ortolan.execution.compiled_entry import MODEL, WEIGHTS, CompiledModel, write_model, write_refusal
+from ortolan.execution.compiled_entry import MODEL, WEIGHTS, CompiledModel, size_bytes, write_model, write_refusal
 from ortolan.execution.compiled_job import CompileJob
 from ortolan.execution.compiled_layout import NotMovable, align_weights
 from ortolan.execution.compiled_session import open_compiled, writing
+from ortolan.execution.compiled_store import free_bytes
 from ortolan.execution.devices import CPU_PROVIDER, Placement, Provider
 from ortolan.execution.model_mending import open_session
 from ortolan.execution.sequence_plan import with_own_inputs
@@ -61,12 +65,19 @@ def _written(job: CompileJob, mendings: tuple[str, ...]) -> CompiledModel:
     try:
         open_session(job.model, job.config.name, settings, _PLACE, job.model.parent)
     except OrtolanError as error:
+        _require_room(job)
         raise NotCompilable(f"ONNX Runtime cannot write it: {error.message}") from error
     try:
         align_weights(target, job.folder / WEIGHTS)
     except (NotMovable, ImportError) as error:
         raise NotCompilable(f"ONNX Runtime wrote what cannot be aligned: {error}") from error
     return CompiledModel(target, mendings)
+
+
+def _require_room(job: CompileJob) -> None:
+    """Raises OSError where others may have filled the disk meanwhile, which says nothing about the model."""
+    if free_bytes(job.folder) < size_bytes(job.model.parent):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _compare(

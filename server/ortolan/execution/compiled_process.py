@@ -49,7 +49,7 @@ def compile_apart(job: CompileJob, environment: Mapping[str, str], limit_s: floa
 
     Raises OSError when it cannot be started.
     """
-    with (job.folder / _ERRORS).open("w+") as errors:
+    with (job.folder / _ERRORS).open("w+", errors="replace") as errors:
         code = _run(job, environment, limit_s, errors.fileno())
         errors.seek(0)
         text = errors.read()[-_SHOWN:].strip()

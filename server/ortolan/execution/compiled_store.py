@@ -66,7 +66,7 @@ class CompiledStore:
     def __init__(self, directory: Path, limit_bytes: int, free: Callable[[Path], int] = free_bytes) -> None:
         """``limit_bytes`` is for all files together; ``free`` tells how much more the disk takes."""
         self._root = directory / "v1"
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._free = free
 
     def find(self, key: CompiledKey) -> Held | Refusal | None:
@@ -117,11 +117,12 @@ class CompiledStore:
         self._create()
         self._remove_left_overs()
         # Weights are there twice: as the model has them and as the processor wants them.
-        if model_bytes > self._limit_bytes or 2 * model_bytes + model_bytes // 8 > self._free(self._root):
+        if model_bytes > self.limit_bytes or 2 * model_bytes + model_bytes // 8 > self._free(self._root):
             raise NoRoom(f"there is no room for a compiled model of {model_bytes >> 20} MiB")
         fresh = Path(tempfile.mkdtemp(prefix=_FRESH, dir=self._root))
         lock = _locked(fresh, exclusive=True)
         if lock is None:
+            fresh.rmdir()
             raise OSError("the file system has no locks")
         folder = fresh.rename(self._root / (_TEMPORARY + fresh.name.removeprefix(_FRESH)))
         place = Workplace(folder, lock)
@@ -157,14 +158,14 @@ class CompiledStore:
         sizes = {folder: size_bytes(folder) for folder in folders}
         total = sum(sizes.values()) + wanted_bytes
         for folder in folders:
-            if total <= self._limit_bytes:
+            if total <= self.limit_bytes:
                 return
             lock = _locked(folder, exclusive=True)
             if lock is not None:
                 _remove(folder)
                 os.close(lock)
                 total -= sizes[folder]
-        if total > self._limit_bytes:
+        if total > self.limit_bytes:
             raise NoRoom("everything in it is in use, and one more would be more than --compiled-cache-size allows")
 
     def _entries(self) -> list[Path]:
