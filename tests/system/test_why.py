@@ -197,7 +197,7 @@ def test_what_was_kept_is_used(tmp_path: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"points": [[1, 123_456_000, 7]]}))
     shown = finished("models", tmp_path / "models", cache, "--explain")
     assert "123456.0 us" in shown.stdout
-    assert "requests run one by one: larger batches gain nothing" in shown.stdout
+    assert "requests run one by one, though max_batch_size allows 4: larger batches gain nothing" in shown.stdout
     assert "a single row runs in an instance thread" in shown.stdout
 
 
