@@ -3,6 +3,8 @@
 Run by `make reload-neighbours`. One small model is asked 200 times a second over REST; beside it another model is
 loaded anew, again and again, by force. A machine that does other work as well changes from second to second, so each
 window with loads is compared with the one without that is next to it, and the median of those ratios is what counts.
+The compiled cache is on, as it is in a server that is started without options; `--without-compiled-cache` shows what it
+is worth.
 """
 
 import argparse
@@ -100,17 +102,24 @@ def report(name: str, found: Neighbour) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--without-compiled-cache", action="store_true")
     parser.add_argument("models", nargs="*", default=list(NEIGHBOURS), help=", ".join(NEIGHBOURS))
     arguments = parser.parse_args()
     print("| beside | load | alone p50 / p99 ms | beside | ratio of p50 | ratio of p99 | at most 2 | failed |")
     print("|---|---|---|---|---|---|---|---|")
     fine = True
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as compiled:
         repository = Path(folder)
         onnx_models.save_version(repository, SMALL, onnx_models.doubler())
         for name in arguments.models:
             NEIGHBOURS[name](repository, name)
-        flags = ("--model-control-mode=explicit", f"--load-model={SMALL}", "--calibration-cache=none")
+        cache = "off" if arguments.without_compiled_cache else compiled
+        flags = (
+            "--model-control-mode=explicit",
+            f"--load-model={SMALL}",
+            "--calibration-cache=none",
+            f"--compiled-cache-directory={cache}",
+        )
         with running(repository, *flags) as server:
             for name in arguments.models:
                 fine &= report(name, asyncio.run(measure(server, name, arguments.rounds)))
