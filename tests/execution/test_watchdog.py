@@ -138,7 +138,7 @@ async def test_a_version_whose_run_will_not_end_hangs_until_it_does() -> None:
 
 async def test_of_a_batch_that_failed_only_the_member_that_hangs_is_ended() -> None:
     """The second cannot be joined with the others, so that the batch fails at once, and each is run alone."""
-    async with started(SLOW_AS_ASKED, 0.2, Batching(8)) as scheduler, watched(scheduler):
+    async with started(SLOW_AS_ASKED, 1.0, Batching(8)) as scheduler, watched(scheduler):
         blocker = asked(scheduler, row(100_000))
         await until_running(scheduler)
         tasks = [asked(scheduler, inputs) for inputs in (row(1), row(1, size=5), row(ENDLESS), row(2))]

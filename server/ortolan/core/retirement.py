@@ -1,6 +1,8 @@
 """Versions that have been replaced or unloaded: each answers what it holds, then its threads end."""
 
 import asyncio
+import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 
 from ortolan.core.model_version import ModelVersion
@@ -8,6 +10,8 @@ from ortolan.core.open_sequences import OpenSequences
 from ortolan.core.served_version import ServedVersion
 
 _JOIN_S = 10.0
+# A thread that waited for a version's end may hold it a moment longer, which on a busy machine takes a while.
+_LINGER_S = 1.0
 
 
 def _nothing() -> None:
@@ -22,7 +26,7 @@ class Retirement:
         self._gone = gone
         self.open_sequences = OpenSequences()
         self._versions: set[ServedVersion] = set()
-        self._ends: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Future[None]] = set()
 
     def __iter__(self) -> Iterator[ServedVersion]:
         return iter(tuple(self._versions))
@@ -30,12 +34,10 @@ class Retirement:
     def retire(self, version: ServedVersion, then: Callable[[], None] = _nothing) -> None:
         """Let ``version`` answer what it holds, then let go of it and call ``then``."""
         self._versions.add(version)
+        let_go, size_bytes = _let_go(version), version.memory.size_bytes
         task = asyncio.get_running_loop().create_task(self._end(version, then))
-        self._ends.add(task)
-        # Only now nothing refers to the version any more.
-        size_bytes = version.memory.size_bytes
-        task.add_done_callback(lambda _: self._gone(size_bytes))
-        task.add_done_callback(self._ends.discard)
+        task.add_done_callback(lambda _: self._keep(asyncio.ensure_future(self._tell(let_go, size_bytes))))
+        self._keep(task)
 
     async def _end(self, version: ServedVersion, then: Callable[[], None]) -> None:
         if isinstance(version, ModelVersion):
@@ -49,7 +51,30 @@ class Retirement:
         self._versions.discard(version)
         then()
 
+    def _keep(self, task: asyncio.Future[None]) -> None:
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+
+    async def _tell(self, let_go: asyncio.Event, size_bytes: int) -> None:
+        """Tell that the version is gone, once its memory is."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(let_go.wait(), _LINGER_S)
+        self._gone(size_bytes)
+
     async def completed(self) -> None:
         """Return once every version that retires now is gone, which waits for no sequence any more."""
         self.open_sequences.let_all_go()
         await asyncio.gather(*self._ends)
+
+
+def _let_go(version: ServedVersion) -> asyncio.Event:
+    """Set once nothing refers to ``version`` any more."""
+    event, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def tell() -> None:
+        # The loop is gone when the server has stopped.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(event.set)
+
+    weakref.finalize(version, tell).atexit = False
+    return event
