@@ -71,6 +71,13 @@ def test_a_gpu_group_has_its_instances_on_each_of_its_gpus() -> None:
     assert [place.providers[0].options.get("device_id") for place in found] == ["0", "0", "1", "1", None, None]
 
 
+def test_instances_on_gpus_can_be_told_apart_whatever_options_their_providers_have() -> None:
+    """Each has a session of its own, which is looked up by its placement."""
+    found = places(model(GPU_GROUP), TWO_GPUS)
+    assert all(place.providers[0].options for place in found)
+    assert len({*found}) == 2
+
+
 def test_a_gpu_group_that_names_no_gpu_has_all() -> None:
     assert [place.device_id for place in places(model(GPU_GROUP), TWO_GPUS)] == [0, 1]
 

@@ -54,7 +54,7 @@ class Provider:
     """One execution provider as it is asked for, with the options it is given."""
 
     name: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
