@@ -159,7 +159,8 @@ def _serve(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     _require_runtime()
     from ortolan import logs
-    from ortolan.server import Server, model_manager
+    from ortolan.managed_models import model_manager
+    from ortolan.server import Server
     from ortolan.settings import held_requests
     from ortolan.summary import summary
 
@@ -173,7 +174,7 @@ def _models(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     _require_runtime()
     from ortolan import logs
-    from ortolan.server import model_manager
+    from ortolan.managed_models import model_manager
     from ortolan.summary import explanation, models_table
 
     logs.set_up(settings.log_settings)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ortolan.core.model_loader import read_config
 from ortolan.errors import OrtolanError, StartupError
+from ortolan.managed_models import model_manager
 from ortolan.repository.directory import walk
 from ortolan.repository.model_config import ModelConfig
-from ortolan.server import model_manager
 from ortolan.settings import Settings
 
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"

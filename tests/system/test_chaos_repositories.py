@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx_models
 import pytest
-from callers import ask, rest_body, row, statistics
+from adders import added, becomes, hammered
+from callers import ask, statistics
 from server_process import ServerProcess, eventually, running
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs links")
@@ -23,20 +23,10 @@ QUIET_S = 0.1
 POLL = ("--model-control-mode=poll", "--repository-poll-secs=0.1", f"--repository-quiet-secs={QUIET_S}")
 
 
-def added(server: ServerProcess, model: str) -> float | None:
-    """What the model (an ``adder``) adds to 0; None while it is not served."""
-    reply = ask(server, "POST", f"/v2/models/{model}/infer", rest_body(row()))
-    return float(reply.array.flat[0]) if reply.status == 200 else None
-
-
 def index(server: ServerProcess) -> dict[tuple[str, str], tuple[str, str]]:
     """(model, version) → (state, reason)."""
     entries = ask(server, "POST", "/v2/repository/index").json
     return {(e["name"], e.get("version", "")): (e.get("state", ""), e.get("reason", "")) for e in entries}
-
-
-def becomes(server: ServerProcess, model: str, value: float | None) -> None:
-    eventually(lambda: added(server, model) == value)
 
 
 def successes(server: ServerProcess, model: str) -> int:
@@ -46,27 +36,6 @@ def successes(server: ServerProcess, model: str) -> int:
 
 def put(root: Path, model: str, value: float, version: int = 1) -> Path:
     return onnx_models.save(onnx_models.adder(value), root / model / str(version) / "model.onnx")
-
-
-@contextmanager
-def hammered(server: ServerProcess, model: str) -> Iterator[list[float | None]]:
-    """The answers that clients get all the while, None for each that failed."""
-    seen: list[float | None] = []
-    over = threading.Event()
-
-    def client() -> None:
-        while not over.is_set():
-            seen.append(added(server, model))
-
-    clients = [threading.Thread(target=client) for _ in range(2)]
-    for each in clients:
-        each.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        for each in clients:
-            each.join()
 
 
 @pytest.fixture(scope="module")

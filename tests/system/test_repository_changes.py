@@ -5,7 +5,6 @@ Unless a test says otherwise the timed looks are an hour apart, so that what is 
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import onnx_models
 import pytest
-from callers import ask, rest_body, row, statistics
+from adders import added, becomes, hammered
+from callers import ask, statistics
 from server_process import ServerProcess, eventually, running
 
 QUIET_S = 0.5
@@ -21,20 +21,10 @@ POLL = ("--model-control-mode=poll", "--repository-poll-secs=3600", f"--reposito
 TIMED = ("--model-control-mode=poll", "--repository-poll-secs=0.2", "--repository-quiet-secs=0.1")
 
 
-def added(server: ServerProcess, model: str) -> float | None:
-    """What the model (an ``adder``) adds to 0; None while it is not served."""
-    reply = ask(server, "POST", f"/v2/models/{model}/infer", rest_body(row()))
-    return float(reply.array.flat[0]) if reply.status == 200 else None
-
-
 def index(server: ServerProcess) -> dict[str, tuple[str, str]]:
     """Model → (state, reason) of its last version."""
     reply = ask(server, "POST", "/v2/repository/index")
     return {each["name"]: (each.get("state", ""), each.get("reason", "")) for each in reply.json}
-
-
-def becomes(server: ServerProcess, model: str, value: float | None) -> None:
-    eventually(lambda: added(server, model) == value)
 
 
 def content(value: float) -> bytes:
@@ -63,27 +53,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(repository: Path) -> Iterator[ServerProcess]:
     with followed(repository) as server:
         yield server
-
-
-@contextmanager
-def hammered(server: ServerProcess, model: str) -> Iterator[list[float | None]]:
-    """The answers that clients get all the while, None for each that failed."""
-    seen: list[float | None] = []
-    over = threading.Event()
-
-    def client() -> None:
-        while not over.is_set():
-            seen.append(added(server, model))
-
-    clients = [threading.Thread(target=client) for _ in range(2)]
-    for each in clients:
-        each.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        for each in clients:
-            each.join()
 
 
 def test_a_model_that_is_still_being_copied_is_not_loaded(server: ServerProcess, repository: Path) -> None:

@@ -199,7 +199,8 @@ _WITH_A_STUCK_WORKER = """
 import asyncio, logging, os, signal, sys, threading
 from pathlib import Path
 import uvloop
-from ortolan.server import Server, model_manager
+from ortolan.managed_models import model_manager
+from ortolan.server import Server
 from ortolan.settings import Settings
 
 def jam(server):

@@ -1,0 +1,100 @@
+"""The settings → the manager of the models that they name, with everything that loading needs."""
+
+from collections.abc import Mapping
+
+from ortolan.core.cache_config import parse_cache_config
+from ortolan.core.compiled_cache import CompiledCache
+from ortolan.core.load_failure import PATIENCE_S
+from ortolan.core.memory_amount import amount_of
+from ortolan.core.memory_meter import available_bytes
+from ortolan.core.model_loader import LoadingOptions
+from ortolan.core.model_manager import ModelManager
+from ortolan.core.private_model import CopyRules
+from ortolan.core.rate_limit_config import rate_limiter_for
+from ortolan.core.residency import ResidencyRules
+from ortolan.core.response_cache import ResponseCache
+from ortolan.execution import session
+from ortolan.execution.calibration_cache import CalibrationCache
+from ortolan.execution.compiled_store import CompiledStore
+from ortolan.execution.device_share import DeviceShares
+from ortolan.execution.devices import take_inventory
+from ortolan.execution.request_queue import QueueLimits
+from ortolan.integrity_options import model_keys, signatures
+from ortolan.repository.file_contents import FileContents
+from ortolan.repository.override_directory import OverrideDirectories
+from ortolan.repository.private_files import unknown
+from ortolan.repository.sources.mirrors import Mirrors
+from ortolan.settings import Settings
+
+
+def model_manager(
+    settings: Settings, visible_gpus: str | None, held_requests: int = 0, environment: Mapping[str, str] | None = None
+) -> ModelManager:
+    """The manager of the models that ``settings`` name.
+
+    ``visible_gpus`` is CUDA_VISIBLE_DEVICES; ``held_requests`` is Triton's hook for tests of schedulers;
+    ``environment`` has the credentials for repositories that are elsewhere. Raises StartupError for a wrong address.
+    """
+    mirrors = Mirrors(settings.model_repository, environment or {}, settings.downloads, settings.download_concurrency)
+    cache_bytes = parse_cache_config(settings.cache_config, settings.response_cache_byte_size)
+    providers = session.available_providers()
+    inventory = take_inventory(providers, visible_gpus, settings.device)
+    if inventory.usable_gpus:
+        session.preload_gpu_libraries()
+    contents = None if settings.model_control_mode == "none" else FileContents()
+    options = LoadingOptions(
+        inventory=inventory,
+        device=settings.device,
+        default_max_batch_size=settings.default_max_batch_size,
+        complete_configs=not settings.disable_auto_complete_config,
+        intra_op_threads=settings.intra_op_threads,
+        allow_fallback=settings.fallback == "allow",
+        shares=DeviceShares(inventory.cores),
+        cache=CalibrationCache(settings.calibration_directory),
+        max_execution_s=settings.max_execution_secs,
+        copies=CopyRules(
+            OverrideDirectories(settings.model_copies),
+            allow_hard_links=settings.external_data_hard_links == "allow",
+            keys=model_keys(settings, environment or {}),
+            known=unknown if contents is None else contents.known,
+        ),
+        signatures=signatures(settings),
+        manifest=settings.model_manifest,
+        golden=settings.golden_requests,
+        compiled=_compiled_cache(settings, environment or {}),
+        rate_limiter=rate_limiter_for(settings.rate_limit, settings.rate_limit_resource),
+    )
+    return ModelManager(
+        mirrors.roots,
+        options,
+        QueueLimits(settings.max_queue_size, settings.max_queue_bytes, held_requests),
+        settings.model_load_thread_count,
+        settings.model_name,
+        settings.model_config_name,
+        namespacing=settings.model_namespacing,
+        contents=contents,
+        quiet_s=settings.repository_quiet_secs,
+        cache=ResponseCache(cache_bytes) if cache_bytes else None,
+        mirrors=mirrors,
+        rules=_residency_rules(settings),
+        patience_s=PATIENCE_S,
+    )
+
+
+def _residency_rules(settings: Settings) -> ResidencyRules:
+    budget = settings.model_memory_budget
+    return ResidencyRules(
+        budget_bytes=amount_of(budget, available_bytes()) if budget else 0,
+        may_unload=settings.load_on_demand or settings.model_control_mode == "explicit",
+        on_demand=settings.load_on_demand,
+        wait_s=settings.load_on_demand_wait_secs,
+        unload_idle_s=settings.model_idle_secs,
+        shrink_idle_s=settings.arena_idle_secs,
+        pinned=frozenset(settings.pin_model),
+    )
+
+
+def _compiled_cache(settings: Settings, environment: Mapping[str, str]) -> CompiledCache:
+    directory = settings.compiled_models
+    store = CompiledStore(directory, settings.compiled_cache_size) if directory else None
+    return CompiledCache(store, environment)
