@@ -11,8 +11,7 @@ from ortolan.errors import OutOfMemory
 
 # How long a load waits for models that are on their way out: one whose run hangs may never be gone.
 _PATIENCE_S = 60.0
-# Those in line may wait for a load that finds it needs more than it was given room for; so that does not wait long for
-# them.
+# A load that finds it needs more than it was given room for holds up those in line; it does not wait long for others.
 _CONFIRMING_S = 5.0
 # Nobody tells when a model is not in use any more.
 _LOOK_AGAIN_S = 0.05
@@ -29,6 +28,8 @@ class Claim:
     def __init__(self, budget: "MemoryBudget", name: str) -> None:
         self.name = name
         self.use = MemoryUse()
+        self.confirmed = False
+        """Whether there is room for what was measured: from here on it is as good as in service."""
         self._budget = budget
 
     async def reserve(self, expected_bytes: int) -> None:
@@ -36,7 +37,11 @@ class Claim:
         await self._budget.reserve(self, expected_bytes)
 
     async def confirm(self) -> None:
-        """Return if there is room for what was measured, too. Raises OutOfMemory; the caller lets go of the model."""
+        """Return if there is room for what was measured, too. Raises OutOfMemory; the caller lets go of the model.
+
+        Also where there is room once a load beside it is through, which looks for it when it confirms itself: both are
+        in memory by now, and would wait for each other.
+        """
         await self._budget.confirm(self)
 
 
@@ -88,16 +93,18 @@ class MemoryBudget:
 
     async def confirm(self, claim: Claim) -> None:
         if self.limit_bytes:
-            await self._make_room(claim, claim.use.size_bytes, _CONFIRMING_S)
+            await self._make_room(claim, claim.use.size_bytes, _CONFIRMING_S, confirming=True)
+        claim.confirmed = True
 
-    async def _make_room(self, claim: Claim, need_bytes: int, patience_s: float) -> None:
+    async def _make_room(self, claim: Claim, need_bytes: int, patience_s: float, confirming: bool = False) -> None:
         loop = asyncio.get_running_loop()
         start_s = loop.time()
         while True:
             self._changed.clear()
             holdings = self.holdings(but_for=claim)
             step = plan(need_bytes, self.limit_bytes, holdings, self._rule)
-            if isinstance(step, Fits):
+            waits_for_others = isinstance(step, Wait) and not step.certain
+            if isinstance(step, Fits) or (confirming and waits_for_others and self._others_will_confirm(claim)):
                 return
             if isinstance(step, Evict):
                 for name in step.names:
@@ -108,3 +115,6 @@ class MemoryBudget:
                 raise OutOfMemory(refusal(claim.name, need_bytes, self.limit_bytes, holdings))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _LOOK_AGAIN_S)
+
+    def _others_will_confirm(self, claim: Claim) -> bool:
+        return any(each.use.size_bytes and not each.confirmed for each in self._claims if each is not claim)
