@@ -2,6 +2,9 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 FUZZ_SECONDS ?= 600
+# Tests run real servers, and a machine that does something else can make one late: what fails is tried once more, and
+# the summary names it. 0 to see every failure.
+TEST_RERUNS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -30,7 +33,7 @@ contracts: $(VENV)/.test
 	PYTHONPATH=server $(BIN)/lint-imports
 
 unit: $(VENV)/.test perf-analyzer ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --reruns $(TEST_RERUNS) -rR
 
 perf-analyzer: $(VENV)/.test ## Fetch Triton's load generator; without it the tests that run it are skipped
 	@$(BIN)/python tests/perf_analyzer.py
