@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from ortolan.core.memory_budget import Claim, MemoryBudget
 from ortolan.core.memory_plan import EvictionRule, Hold, Holding
 from ortolan.errors import OutOfMemory
@@ -68,5 +69,5 @@ async def test_a_load_that_turns_out_larger_than_the_budget_is_refused() -> None
         await large.reserve(4 * MIB)
         await beside.reserve(4 * MIB)
         grown(large, 12 * MIB)
-        with pytest.raises(OutOfMemory, match="'large' needs 12.0 MiB"):
+        with pytest.raises(OutOfMemory, match=r"'large' needs 12\.0 MiB"):
             await large.confirm()
