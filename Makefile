@@ -2,6 +2,7 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 FUZZ_SECONDS ?= 600
+TEST_WORKERS ?= 2
 # Tests run real servers, and a machine that does something else can make one late: what fails is tried once more, and
 # the summary names it. 0 to see every failure.
 TEST_RERUNS ?= 1
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types contracts check unit perf-analyzer fuzz protos bench overload reload reload-neighbours compiled-cache soak-control batching-delay simulation constraints clean
+.PHONY: help serve test lint types contracts check unit perf-analyzer fuzz protos bench bench-grid bench-triton bench-generator overload reload reload-neighbours compiled-cache processes soak-control soak-memory interpreter-care batching-delay simulation constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +34,7 @@ contracts: $(VENV)/.test
 	PYTHONPATH=server $(BIN)/lint-imports
 
 unit: $(VENV)/.test perf-analyzer ## All tests
-	$(BIN)/python -m pytest --reruns $(TEST_RERUNS) -rR
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --reruns $(TEST_RERUNS) -rR
 
 perf-analyzer: $(VENV)/.test ## Fetch Triton's load generator; without it the tests that run it are skipped
 	@$(BIN)/python tests/perf_analyzer.py
@@ -47,6 +48,15 @@ protos: $(VENV)/.test ## Compile protos/ into the descriptor set that the server
 bench: $(VENV)/.test ## Measure start-up, memory and latency (benchmarks/README.md)
 	$(BIN)/python benchmarks/first_figures.py
 
+bench-grid: $(VENV)/.bench ## The whole grid against its floors, 9 minutes on two cores; GRID_ARGS adds peers (benchmarks/README.md)
+	$(BIN)/python benchmarks/grid.py $(GRID_ARGS)
+
+bench-triton: $(VENV)/.bench ## The grid with NVIDIA's Triton server beside ours, 16 minutes on two cores; needs g++ (benchmarks/README.md)
+	$(BIN)/python benchmarks/triton_peer/run.py build/triton_peer/models --grid $(GRID_ARGS)
+
+bench-generator: $(VENV)/.test ## Our load generator beside wrk, h2load and perf_analyzer, where they are installed
+	$(BIN)/python benchmarks/generator_check.py
+
 overload: $(VENV)/.test ## A minute of ten times the load that a model can take
 	$(BIN)/python benchmarks/overload.py
 
@@ -59,8 +69,17 @@ reload-neighbours: $(VENV)/.test ## What loading a model costs those that serve
 compiled-cache: $(VENV)/.test ## What the compiled cache saves: loads, memory, starts
 	$(BIN)/python benchmarks/compiled_cache.py
 
+processes: $(VENV)/.test ## What a further process of --processes costs: memory, time to start
+	$(BIN)/python benchmarks/processes.py
+
 soak-control: $(VENV)/.test ## A minute of clients that load, unload and ask the same models at random
 	$(BIN)/python benchmarks/soak_control.py
+
+soak-memory: $(VENV)/.test ## Some minutes of a load of everything: what of it stays in memory
+	$(BIN)/python benchmarks/soak_memory.py
+
+interpreter-care: $(VENV)/.test ## What the allocator's thresholds, gc.freeze and the switch interval are worth
+	$(BIN)/python benchmarks/interpreter_care.py
 
 batching-delay: $(VENV)/.test ## What batching costs a lone client, and how exactly a queue delay is kept
 	$(BIN)/python benchmarks/batching_delay.py
@@ -90,3 +109,7 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.python pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt -e '.[$(EXTRA),dev]'
 	@touch $@ $(VENV)/.serve
+
+$(VENV)/.bench: $(VENV)/.test
+	@$(PIP) install -c constraints.txt -e '.[$(EXTRA),dev,bench]'
+	@touch $@

@@ -1,22 +1,20 @@
 """A small HTTP client for measurements: one kept-alive connection that sends what was prepared and reads the answer."""
 
-import json
 import socket
 from types import TracebackType
 
 import numpy as np
 
+from ortolan.bench.load import Address, Form
+from ortolan.bench.prepared_requests import prepared
+from ortolan.inference.datatypes import FP32
+from ortolan.inference.request import Tensor
+
 
 def inference(model: str, row: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> bytes:
     """A whole request for ``model`` with the FP32 input ``x`` in binary."""
-    tensor = {"name": "x", "shape": row.shape, "datatype": "FP32", "parameters": {"binary_data_size": row.nbytes}}
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    body = head + row.tobytes()
-    start = (
-        f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: {len(head)}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return start.encode() + body
+    request = prepared(Form.BINARY, Address("localhost", 80), model, [Tensor("x", FP32, row.shape, row)])
+    return request.head + request.body
 
 
 class Client:
