@@ -18,7 +18,9 @@ from server_process import running
 
 TESTS = Path(__file__).parents[1]
 KEPT = TESTS.parent / ".fuzz"
-PROPERTIES = [test for floor in ("inference", "protocol", "repository") for test in (TESTS / floor).glob("test_*.py")]
+PROPERTIES = [
+    test for floor in ("inference", "protocol", "repository", "http2") for test in (TESTS / floor).glob("test_*.py")
+]
 SHARES: Mapping[str, int] = {**dict.fromkeys(TARGETS, 1), "Hypothesis": 3, "schemathesis": 2}
 # All end by themselves; this is for when they do not.
 GRACE_S = 120

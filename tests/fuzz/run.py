@@ -12,7 +12,9 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["ortolan", "google.protobuf.text_format", "google.protobuf.json_format"]):
+with atheris.instrument_imports(
+    include=["ortolan", "hpack", "google.protobuf.text_format", "google.protobuf.json_format"]
+):
     from fuzz.targets import TARGETS
 
 _LIMITS = ("-timeout=10", "-rss_limit_mb=2048", "-max_len=8192", "-print_final_stats=1")

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from fuzz import seeds
+from fuzz import seeds, transport
 from fuzz.mutations import altered_json, altered_message
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
@@ -24,6 +24,7 @@ from ortolan.inference.tensor_spec import ModelSignature
 from ortolan.protocol import generate_codec, json_codec, protobuf_codec, v1_codec
 from ortolan.protocol.protobuf_messages import ModelConfig as ModelConfigMessage
 from ortolan.protocol.protobuf_messages import ModelInferRequest, ModelInferResponse
+from ortolan.protocol.serialized import in_one_piece
 from ortolan.repository import config_file, config_rendering
 from ortolan.repository.model_config import ModelConfig
 
@@ -83,8 +84,8 @@ def verify_raw(found: tuple[ModelSignature, InferenceRequest], data: bytes) -> N
 def verify_protobuf(request: InferenceRequest, data: bytes) -> None:
     tensors = _sound_tensors(request, data)
     response = replace(_response(tensors), id=request.id, parameters=request.parameters)
-    written = protobuf_codec.encode_response(response)
-    assert protobuf_codec.encode_stream_response(response).endswith(written)
+    written = in_one_piece(protobuf_codec.encode_response(response))
+    assert in_one_piece(protobuf_codec.encode_stream_response(response)).endswith(written)
     message = ModelInferResponse.FromString(written)
     echo = ModelInferRequest(model_name="m", id=message.id, raw_input_contents=message.raw_output_contents)
     for output in message.outputs:
@@ -254,5 +255,9 @@ TARGETS = {
     ),
     "configuration-json": Target(
         read_configuration_json, verify_configuration, seeds.configuration_jsons, altered_json
+    ),
+    "http2": Target(transport.read_http2, transport.verify_http2, transport.http2_exchanges, transport.altered_http2),
+    "grpc-messages": Target(
+        transport.read_messages, transport.verify_messages, transport.message_streams, transport.altered_messages
     ),
 }
