@@ -89,7 +89,8 @@ def test_binary_parts_follow_in_the_order_of_the_outputs():
         b'{"name":"b","datatype":"INT8","shape":[2],"data":[2,2]},'
         b'{"name":"c","datatype":"INT8","shape":[2],"parameters":{"binary_data_size":2}}]}'
     )
-    assert encoded == EncodedResponse(text + b"\1\1\3\3", len(text))
+    assert encoded == EncodedResponse((text, b"\1\1", b"\3\3"), len(text))
+    assert encoded.body == text + b"\1\1\3\3"
 
 
 def test_listed_outputs_ignore_the_default_of_the_request():

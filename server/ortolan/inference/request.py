@@ -22,7 +22,7 @@ UNREAD: Array = np.empty(0, np.uint8)
 """Stands for elements that are still in a client's memory: its shape is not theirs, so it cannot pass for them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tensor:
     """One named tensor. ``array`` has exactly ``shape`` and the datatype's numpy type (BYTES: objects, each ``bytes``).
 
@@ -52,7 +52,7 @@ class RequestedOutput:
     shared_memory: SharedMemorySlice | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferenceRequest:
     """One inference. No ``outputs`` means all of them; ``model_version`` "" means the one that the policy prefers."""
 
@@ -79,7 +79,7 @@ class InferenceRequest:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseTiming:
     """Where the time of one request went, in nanoseconds, and the rows of the batch that it was part of."""
 
@@ -102,7 +102,7 @@ class ResponseTiming:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferenceResponse:
     """The answer to one request; ``outputs`` in the order in which they were asked for."""
 

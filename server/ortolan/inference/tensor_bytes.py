@@ -31,7 +31,11 @@ def element_bytes(tensor: Tensor) -> bytes | memoryview:
     """The bytes of the tensor's elements; of large ones a view, where the array is contiguous and not of BYTES."""
     if tensor.datatype is datatypes.BYTES:
         return encode_elements(tensor.array)
-    array = tensor.array
+    return number_bytes(tensor.array)
+
+
+def number_bytes(array: Array) -> bytes | memoryview:
+    """As ``element_bytes``, of any array but one of BYTES."""
     if array.nbytes <= _CHEAP_TO_COPY_BYTES:
         return array.tobytes()
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

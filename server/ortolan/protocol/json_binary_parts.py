@@ -26,7 +26,7 @@ class BinaryParts:
 
     __slots__ = ("_model_name", "_offset", "body")
 
-    def __init__(self, body: bytes, offset: int, model_name: str) -> None:
+    def __init__(self, body: bytes | memoryview, offset: int, model_name: str) -> None:
         self.body = body
         self._offset = offset
         self._model_name = model_name

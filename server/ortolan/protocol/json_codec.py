@@ -12,6 +12,7 @@ Whatever the client sends, nothing but InvalidArgument is raised for it.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -52,24 +53,31 @@ from ortolan.protocol.request_parameters import too_many_parameters
 from ortolan.protocol.shared_memory_parameters import refuse_classes, shared_memory_slice
 
 _REQUEST = "the request"
+_KEPT_JSON = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedResponse:
-    """A response's body. ``header_length`` is the JSON's length where binary parts follow, None where all is JSON."""
+    """A response's body, in pieces. ``header_length`` is the JSON's length where binary parts follow, else None."""
 
-    body: bytes
+    pieces: tuple[bytes | memoryview, ...]
     header_length: int | None
 
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
-def decode_request(model_name: str, model_version: str, body: bytes, header_length: str | None) -> InferenceRequest:
+
+def decode_request(
+    model_name: str, model_version: str, body: bytes | memoryview, header_length: str | None
+) -> InferenceRequest:
     """The request in ``body``; binary tensors are read-only views of it, those in shared memory are still unread.
 
     ``header_length`` is the text of the header, None when there is none. A raw request (see ``is_raw_request``) is for
     ``decode_raw_request``. Raises InvalidArgument for whatever is not a request, naming field, expected and got.
     """
     size = len(body) if header_length is None else json_size(header_length, len(body))
-    text = body[:size]
+    text = bytes(body[:size])
     document = parse_object(text)
     if "inputs" not in document:
         raise InvalidArgument("the request's JSON has no 'inputs'")
@@ -100,7 +108,9 @@ def is_raw_request(header_length: str | None) -> bool:
     return header_length is not None and header_length.strip("0") == "" != header_length
 
 
-def decode_raw_request(model_name: str, model_version: str, body: bytes, signature: ModelSignature) -> InferenceRequest:
+def decode_raw_request(
+    model_name: str, model_version: str, body: bytes | memoryview, signature: ModelSignature
+) -> InferenceRequest:
     """The request whose ``body`` is the elements of the model's only input; all outputs are to be binary.
 
     The input's shape is the declared one, with one row where the model batches; one variable dimension may be filled
@@ -130,7 +140,9 @@ def encode_response(response: InferenceResponse, request: InferenceRequest) -> E
     written to shared memory has neither them nor ``data``. Raises InvalidArgument for an output that JSON cannot
     express.
     """
-    asked = {output.name: output.binary for output in request.outputs}
+    if request.binary_by_default and not (request.outputs or response.id or response.parameters):
+        return _all_binary(response)
+    asked = asked_binary(request)
     outputs: list[dict[str, Any]] = []
     parts: list[bytes | memoryview] = []
     for tensor in response.outputs:
@@ -144,13 +156,43 @@ def encode_response(response: InferenceResponse, request: InferenceRequest) -> E
         else:
             entry["data"] = json_elements(tensor)
         outputs.append(entry)
-    text = _response_json(response, outputs)
+    text = response_json(response, outputs)
     if not any(map(len, parts)):
-        return EncodedResponse(text, None)
-    return EncodedResponse(b"".join((text, *parts)), len(text))
+        return EncodedResponse((text,), None)
+    return EncodedResponse((text, *parts), len(text))
 
 
-def _response_json(response: InferenceResponse, outputs: list[dict[str, Any]]) -> bytes:
+def _all_binary(response: InferenceResponse) -> EncodedResponse:
+    parts = [element_bytes(tensor) for tensor in response.outputs]
+    sizes = [
+        (tensor.name, tensor.datatype.name, tensor.shape, len(part))
+        for tensor, part in zip(response.outputs, parts, strict=True)
+    ]
+    text = _usual_json(response.model_name, response.model_version, tuple(sizes))
+    if not any(map(len, parts)):
+        return EncodedResponse((text,), None)
+    return EncodedResponse((text, *parts), len(text))
+
+
+@lru_cache(_KEPT_JSON)
+def _usual_json(
+    model_name: str, model_version: str, outputs: tuple[tuple[str, str, tuple[int, ...], int], ...]
+) -> bytes:
+    """The JSON of a response whose outputs are all binary, and that differs from others only in these."""
+    entries = [
+        {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": size}}
+        for name, datatype, shape, size in outputs
+    ]
+    return orjson.dumps({"model_name": model_name, "model_version": model_version, "outputs": entries})
+
+
+def asked_binary(request: InferenceRequest) -> Mapping[str, bool]:
+    """Of each output that the request lists, whether it is to go after the JSON."""
+    return {output.name: output.binary for output in request.outputs}
+
+
+def response_json(response: InferenceResponse, outputs: list[dict[str, Any]]) -> bytes:
+    """The JSON of ``response``, in which ``outputs`` describe its tensors."""
     document: dict[str, Any] = {"id": response.id} if response.id else {}
     document["model_name"] = response.model_name
     document["model_version"] = response.model_version

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from ortolan.errors import InvalidArgument
@@ -25,8 +26,9 @@ MAX_DEPTH = 100
 _GZIP = b"\x1f\x8b"
 _GZIP_HINT = "; it begins as gzip data do: for these send the header Content-Encoding: gzip"
 
-# Half of MAX_DEPTH: neither of two kinds of bracket may be deeper than this without a closer look.
-_MAX_RARE_BYTES = 50
+# Less than half of MAX_DEPTH, and some levels around: neither of two kinds of bracket may be deeper than this without a
+# closer look.
+_MAX_RARE_BYTES = 40
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 # Possessive, and content with a string that never ends, so that no text whatever makes it look twice at a byte.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -51,15 +53,27 @@ def parse_object(text: bytes) -> Mapping[str, object]:
     return document
 
 
-def refuse_deep_nesting(text: bytes) -> None:
-    """Raises InvalidArgument when arrays and objects stand more than ``MAX_DEPTH`` deep in ``text``."""
+def refuse_deep_nesting(text: bytes, around: int = 0) -> None:
+    """Raises InvalidArgument when arrays and objects stand more than ``MAX_DEPTH`` deep in ``text``.
+
+    ``around``: in how many of them ``text`` stands itself; less than half of the most.
+    """
     if not _occurs_often(text, b"[") and not _occurs_often(text, b"{"):
         return
+    if _steps(text).cumsum(dtype=np.int32).max(initial=0) + around > MAX_DEPTH:
+        raise InvalidArgument(f"the request's JSON is nested too deep: at most {MAX_DEPTH} levels are accepted")
+
+
+def depth_behind(text: bytes) -> int:
+    """In how many arrays and objects stands what follows ``text``, the beginning of a document."""
+    return int(_steps(text).sum(dtype=np.int32))
+
+
+def _steps(text: bytes) -> npt.NDArray[np.int8]:
+    """1 for each bracket that opens, -1 for each that closes."""
     brackets = np.frombuffer(_STRING.sub(b"", text).translate(None, _NOT_BRACKETS), np.uint8)
     # Of these four characters "]" and "}" are the ones with bit 2 set.
-    steps = np.where(brackets & 0x04, np.int8(-1), np.int8(1))
-    if np.cumsum(steps, dtype=np.int32).max(initial=0) > MAX_DEPTH:
-        raise InvalidArgument(f"the request's JSON is nested too deep: at most {MAX_DEPTH} levels are accepted")
+    return np.where(brackets & 0x04, np.int8(-1), np.int8(1))
 
 
 def may_hold_booleans(text: bytes) -> bool:
@@ -71,8 +85,13 @@ def may_hold_booleans(text: bytes) -> bool:
 
 
 def _occurs_often(text: bytes, byte: bytes) -> bool:
-    # split() finds bytes that are rare as fast as memory is read; count() looks at one byte after the other.
-    return len(text.split(byte, _MAX_RARE_BYTES)) > _MAX_RARE_BYTES
+    # find() comes to a byte that is rare as fast as memory is read; count() looks at one byte after the other.
+    at = -1
+    for _ in range(_MAX_RARE_BYTES + 1):
+        at = text.find(byte, at + 1)
+        if at < 0:
+            return False
+    return True
 
 
 def _may_follow(text: bytes, byte: bytes, before: bytes) -> bool:

@@ -6,6 +6,7 @@ is not 1, ``1.5`` is not an integer and ``"1"`` is not a number.
 
 import json
 import math
+import struct
 from array import array as packed_array
 from itertools import chain
 from typing import Any
@@ -25,6 +26,9 @@ MAX_DIMENSIONS = 32
 
 # What no array can have: its size in bytes would not fit in 63 bits, even at 8 bytes an element.
 _MAX_ELEMENTS = (2**63 - 1) // 8
+
+# Up to so many elements, struct packs a list of numbers four times as fast as a typed array takes it.
+_FEW_ELEMENTS = 65_536
 
 # The standard library's typed arrays take exactly the numbers of their type and nothing else but booleans, faster than
 # numpy guesses a type. FP16 is rounded once, from the double; BF16 goes by way of FP32.
@@ -127,8 +131,10 @@ def _numbers(elements: list[Any], datatype: Datatype, name: str) -> Array:
     # Of numpy's two names for 64 bits "q" is the one that is not int64, and orjson does not know it in numbers.
     packed_as = datatype.numpy if datatype.is_integer else code
     try:
-        numbers = np.frombuffer(packed_array(code, elements), packed_as)
-    except (TypeError, OverflowError) as error:
+        few = len(elements) <= _FEW_ELEMENTS
+        packed = struct.pack(f"{len(elements)}{code}", *elements) if few else packed_array(code, elements)
+        numbers = np.frombuffer(packed, packed_as)
+    except (TypeError, OverflowError, struct.error) as error:
         raise _misfit(elements, datatype, name) from error
     if datatype is datatypes.FP16:
         with np.errstate(over="ignore"):

@@ -5,6 +5,7 @@ carry them typed, in ``contents``; responses always have one entry of ``raw_outp
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ortolan.errors import InvalidArgument
@@ -36,8 +37,9 @@ from ortolan.protocol.protobuf_messages import (
     ModelStreamInferResponse,
     parse,
 )
-from ortolan.protocol.protobuf_tensors import Raw, input_tensors, place_in_shared_memory
+from ortolan.protocol.protobuf_tensors import input_tensors, place_in_shared_memory
 from ortolan.protocol.request_parameters import too_many_parameters
+from ortolan.protocol.serialized import Raw, Serialized
 from ortolan.protocol.shared_memory_parameters import refuse_classes
 
 MAX_MESSAGE_BYTES = 2**31 - 1
@@ -49,8 +51,15 @@ EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
 FINAL_RESPONSE = "triton_final_response"
 """The parameter of a stream's response that says whether it is the last for its request."""
 
+# Below, to put a response together costs less than to send it in pieces.
+_CHEAP_TO_JOIN_BYTES = 64 << 10
+_KEPT_HEADS = 256
 
-def decode_request(data: bytes) -> InferenceRequest:
+_Declared = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""Name, datatype and shape of each output."""
+
+
+def decode_request(data: Raw) -> InferenceRequest:
     """The request that a serialized ModelInferRequest asks for. Its tensors may be read-only views of ``data``; those
     in shared memory are still unread.
 
@@ -69,7 +78,7 @@ def decode_request(data: bytes) -> InferenceRequest:
     )
 
 
-def request_id(data: bytes) -> str:
+def request_id(data: Raw) -> str:
     """The id of a serialized ModelInferRequest, whatever else is wrong with it; "" where not even that can be read."""
     try:
         return str(_split(data)[0].id)
@@ -77,20 +86,20 @@ def request_id(data: bytes) -> str:
         return ""
 
 
-def encode_response(response: InferenceResponse) -> bytes:
+def encode_response(response: InferenceResponse) -> Serialized:
     """A serialized ModelInferResponse, its tensors in ``raw_output_contents``, one for each output and in their order;
     empty for one that was written to shared memory, because clients count these entries.
 
     Raises InvalidArgument when it would exceed what one gRPC message can hold.
     """
-    pieces, _ = _response_pieces(response)
-    return b"".join(pieces)
+    pieces, size = response_pieces(response)
+    return serialized(pieces, size)
 
 
-def encode_stream_response(response: InferenceResponse) -> bytes:
+def encode_stream_response(response: InferenceResponse) -> Serialized:
     """A serialized ModelStreamInferResponse that carries ``response``. Raises as ``encode_response`` does."""
-    pieces, size = _response_pieces(response)
-    return b"".join([field_head(INFER_RESPONSE, size), *pieces])
+    pieces, size = response_pieces(response)
+    return serialized([field_head(INFER_RESPONSE, size), *pieces], size)
 
 
 def encode_stream_error(message: str, request_id: str) -> bytes:
@@ -102,7 +111,19 @@ def encode_stream_error(message: str, request_id: str) -> bytes:
     return encoded
 
 
-def _split(data: bytes) -> tuple[Any, Sequence[Raw]]:
+def raw_tensor_at_end(data: Raw, most_before: int) -> str | None:
+    """The datatype of the only input of a message that its raw elements end, ``most_before`` bytes before them at most.
+
+    None for any other message. Raises InvalidArgument for what is none.
+    """
+    found = raw_views(data)
+    if found is None or len(found[1]) != 1 or len(data) - len(found[1][0]) > most_before:
+        return None
+    inputs = _parsed(data[: found[0]]).inputs
+    return str(inputs[0].datatype) if len(inputs) == 1 else None
+
+
+def _split(data: Raw) -> tuple[Any, Sequence[Raw]]:
     """The message without its raw contents, and these as views of ``data``."""
     found = raw_views(data)
     if found is None:
@@ -117,7 +138,7 @@ def _split(data: bytes) -> tuple[Any, Sequence[Raw]]:
     return _parsed(data[:head_size]), views
 
 
-def _parsed(data: bytes) -> Any:
+def _parsed(data: Raw) -> Any:
     if len(data) > QUICK_BYTES and has_crowded_tensors(data):
         raise InvalidArgument(
             f"an input or output has more than {MAX_TENSOR_FIELDS} fields, or all have more than {MAX_INNER_FIELDS}: "
@@ -186,14 +207,25 @@ def _parameter_text(parameter: Any) -> str:
     return choice if choice == "string_param" else f"{choice} {getattr(parameter, choice)}"
 
 
-def _response_pieces(response: InferenceResponse) -> tuple[list[Raw], int]:
-    """What a serialized ModelInferResponse is made of, to be joined once, and its size in bytes."""
-    message = ModelInferResponse(model_name=response.model_name, model_version=response.model_version, id=response.id)
-    for name, value in response.parameters.items():
-        _set_parameter(message.parameters[name], value)
-    for tensor in response.outputs:
-        message.outputs.add(name=tensor.name, datatype=tensor.datatype.name, shape=tensor.shape)
-    pieces: list[Raw] = [message.SerializeToString()]
+def serialized(pieces: Sequence[Raw], size: int) -> Serialized:
+    """The pieces of a message, which has ``size`` bytes, as they are sent."""
+    return b"".join(pieces) if size <= _CHEAP_TO_JOIN_BYTES else tuple(pieces)
+
+
+def response_pieces(response: InferenceResponse) -> tuple[list[Raw], int]:
+    """What a serialized ModelInferResponse is made of, and its size in bytes.
+
+    First comes what stands before the tensors, then for each of them how many bytes it has, and these.
+    """
+    declared = tuple([(tensor.name, tensor.datatype.name, tensor.shape) for tensor in response.outputs])
+    if response.id or response.parameters:
+        message = _message_head(response.model_name, response.model_version, declared)
+        message.id = response.id
+        for name, value in response.parameters.items():
+            _set_parameter(message.parameters[name], value)
+        pieces: list[Raw] = [message.SerializeToString()]
+    else:
+        pieces = [_usual_head(response.model_name, response.model_version, declared)]
     for tensor in response.outputs:
         raw = b"" if tensor.shared_memory is not None else element_bytes(tensor)
         pieces.append(field_head(RAW_OUTPUT_CONTENTS, len(raw)))
@@ -205,6 +237,20 @@ def _response_pieces(response: InferenceResponse) -> tuple[list[Raw], int]:
             "Ask for fewer rows or outputs"
         )
     return pieces, size
+
+
+def _message_head(model_name: str, model_version: str, outputs: _Declared) -> Any:
+    message = ModelInferResponse(model_name=model_name, model_version=model_version)
+    for name, datatype, shape in outputs:
+        message.outputs.add(name=name, datatype=datatype, shape=shape)
+    return message
+
+
+@lru_cache(_KEPT_HEADS)
+def _usual_head(model_name: str, model_version: str, outputs: _Declared) -> bytes:
+    """What stands before the tensors of a response that differs from others only in these."""
+    head: bytes = _message_head(model_name, model_version, outputs).SerializeToString()
+    return head
 
 
 def _set_parameter(parameter: Any, value: ParameterValue) -> None:

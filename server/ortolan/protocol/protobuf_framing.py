@@ -10,6 +10,8 @@ What protobuf is to read is counted before: of a few bytes it may make an object
 from collections.abc import Iterator
 from itertools import islice
 
+from ortolan.protocol.serialized import Raw
+
 RAW_INPUT_CONTENTS = 0x3A
 """The tag of a request's raw tensors: field 7, length-delimited."""
 RAW_OUTPUT_CONTENTS = 0x32
@@ -31,7 +33,7 @@ _SHAPE = 3
 _LONGEST_VARINT_BYTES = 10
 
 
-def raw_views(data: bytes) -> tuple[int, list[memoryview]] | None:
+def raw_views(data: Raw) -> tuple[int, list[memoryview]] | None:
     """Where the raw contents begin, and a view of each; None unless the message ends with them and has the usual form,
     which at most ``MAX_FIELDS`` have.
 
@@ -60,7 +62,7 @@ def raw_views(data: bytes) -> tuple[int, list[memoryview]] | None:
     return head_size, views
 
 
-def has_more_fields(data: bytes, at_most: int) -> bool:
+def has_more_fields(data: Raw, at_most: int) -> bool:
     """Whether there are more than ``at_most`` outermost fields, or fields in unknown groups, up to where protobuf would
     refuse to read on.
 
@@ -70,7 +72,7 @@ def has_more_fields(data: bytes, at_most: int) -> bool:
     return next(islice(fields, at_most, None), None) is not None
 
 
-def has_crowded_tensors(data: bytes) -> bool:
+def has_crowded_tensors(data: Raw) -> bool:
     """Whether an input or output of a request has more than ``MAX_TENSOR_FIELDS``, or all of them together more than
     ``MAX_INNER_FIELDS``, up to where protobuf would refuse to read on.
 
@@ -103,7 +105,7 @@ def field_head(tag: int, size: int) -> bytes:
     return bytes(head)
 
 
-def _fields(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _fields(data: Raw, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The tag of each field between ``offset`` and ``end``, where its payload begins and how many bytes that has, up to
     where protobuf would refuse to read on. Groups are not entered: where one starts or ends is a field without payload.
     """
@@ -126,7 +128,7 @@ def _fields(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]
         return
 
 
-def _varint_at(data: bytes, offset: int, longest_bytes: int = 5) -> tuple[int, int]:
+def _varint_at(data: Raw, offset: int, longest_bytes: int = 5) -> tuple[int, int]:
     """The number that starts at ``offset``, and the offset after it. Raises IndexError past the end, or past
     ``longest_bytes``."""
     byte = data[offset]

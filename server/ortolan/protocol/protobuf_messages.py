@@ -16,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ortolan.errors import InvalidArgument
 from ortolan.protocol.protobuf_framing import MAX_FIELDS, has_more_fields
+from ortolan.protocol.serialized import Raw
 
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
 HEALTH_SERVICE = "grpc.health.v1.Health"
@@ -34,7 +35,7 @@ def service_methods(service_full_name: str) -> tuple[MethodDescriptor, ...]:
     return tuple(POOL.FindServiceByName(service_full_name).methods)
 
 
-def parse(message_type: Any, data: bytes) -> Any:
+def parse(message_type: Any, data: Raw) -> Any:
     """The message of class ``message_type`` that ``data`` encodes; fields it does not know are kept, not refused.
 
     Raises InvalidArgument when the bytes are no such message, nest too deeply, or have more than ``MAX_FIELDS`` fields.
@@ -42,7 +43,7 @@ def parse(message_type: Any, data: bytes) -> Any:
     if len(data) > QUICK_BYTES and has_more_fields(data, MAX_FIELDS):
         raise InvalidArgument(f"the request has more than the {MAX_FIELDS} fields beside each other that are accepted")
     try:
-        return message_type.FromString(data)
+        return message_type.FromString(bytes(data))
     except (DecodeError, RecursionError, ValueError) as error:
         # protobuf's pure Python runtime raises ValueError (text that is not UTF-8) and RecursionError of its own.
         raise InvalidArgument(

@@ -15,9 +15,8 @@ from ortolan.inference.request import MAX_TENSOR_PARAMETERS, UNREAD, Tensor
 from ortolan.inference.shared_memory import SharedMemorySlice
 from ortolan.inference.tensor_bytes import array_from_bytes
 from ortolan.protocol.request_parameters import too_many_parameters
+from ortolan.protocol.serialized import Raw
 from ortolan.protocol.shared_memory_parameters import SHARED_MEMORY_KEYS, shared_memory_slice
-
-Raw = bytes | memoryview
 
 MAX_RANK = 32
 """numpy 1's limit to an array's dimensions, and more than any model has."""
