@@ -42,6 +42,7 @@ async def manager_of(root: Path, budget_mib: float, on_demand: bool = False) -> 
     finally:
         async with asyncio.timeout(30):
             await manager.stop()
+        gc.collect()
 
 
 async def ask(manager: ModelManager, name: str, value: float = 0, tensor: str = "x") -> float:

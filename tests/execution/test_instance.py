@@ -2,6 +2,7 @@
 
 import queue as queues
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import onnx
 import onnx_models
 import pytest
 from onnx import TensorProto, helper
+from server_process import eventually
 
 from ortolan.errors import Cancelled, Internal, InvalidArgument, OrtolanError, RequestTimeout
 from ortolan.execution.batch_policy import Batching
@@ -262,5 +264,27 @@ def test_an_instances_thread_is_named_after_it() -> None:
     instance = instance_of(DOUBLER, queue, lambda _: None, "digits_0_gpu1")
     instance.start()
     assert "instance digits_0_gpu1" in {thread.name for thread in threading.enumerate()}
+    queue.close()
+    assert instance.join(A_WHILE_S)
+
+
+def test_an_instance_that_waits_holds_nothing_of_what_it_ran() -> None:
+    queue = queue_of(Batching())
+    delivered: queues.SimpleQueue[object] = queues.SimpleQueue()
+
+    def deliver(outcome: Outcome) -> None:
+        # As the scheduler does, because the two refer to each other.
+        outcome.executions[0].requests[0].running = None
+        delivered.put([weakref.ref(answer[0]) for answer in outcome.executions[0].answers if isinstance(answer, list)])
+
+    instance = instance_of(DOUBLER, queue, deliver)
+    instance.start()
+    sent = row(1)
+    tensors = [weakref.ref(sent.inputs["x"])]
+    queue.put([sent])
+    del sent
+    tensors += delivered.get(timeout=A_WHILE_S)
+    assert len(tensors) == 2
+    eventually(lambda: not any(tensor() is not None for tensor in tensors), A_WHILE_S)
     queue.close()
     assert instance.join(A_WHILE_S)

@@ -463,8 +463,8 @@ async def test_strings_count_by_their_bytes() -> None:
 # -- in place ----------------------------------------------------------------------------------------------------------
 
 
-def inline_plan(limit_ns: int = 10**9) -> SchedulingPlan:
-    points = [CurvePoint(1, 1000), CurvePoint(8, 8000)]
+def inline_plan(limit_ns: int = 10**9, row_ns: int = 1000) -> SchedulingPlan:
+    points = [CurvePoint(1, row_ns), CurvePoint(8, 8 * row_ns)]
     return plan_of(
         Batching(8), curves=CurveBook(points, 8, rows_vary=False), inline_gate=InlineGate(points, 8, limit_ns)
     )
@@ -501,7 +501,7 @@ async def test_a_batch_that_is_run_in_place_is_taken_apart_when_it_fails() -> No
         ([rows(1), rows(1)], ["a", "b"]),
     ],
 )
-async def test_what_is_no_single_batch_waits_for_an_instance(
+async def test_what_is_no_single_batch_runs_as_several(
     requests: Sequence[dict[str, Array]], shapes: Sequence[str]
 ) -> None:
     async with scheduler_of(DOUBLER, inline_plan()) as scheduler:
@@ -509,13 +509,26 @@ async def test_what_is_no_single_batch_waits_for_an_instance(
             asyncio.create_task(scheduler.infer(GraphRequest(inputs, ("y",), len(inputs["x"]), shape)))
             for inputs, shape in zip(requests, shapes, strict=True)
         ]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert scheduler.waiting_requests == 2
-        (following,) = await asked(scheduler, [rows(1)])
-        assert not following.done()  # it must not overtake those that wait
+        answers = await asyncio.gather(*tasks)
+        assert [answer.batch_rows for answer in answers] == [len(inputs["x"]) for inputs in requests]
         scheduler.start()
-        await asyncio.gather(*tasks, following)
+
+
+async def test_what_comes_when_one_waits_for_an_instance_does_not_overtake_it() -> None:
+    async with scheduler_of(DOUBLER, inline_plan(limit_ns=3000)) as scheduler:
+        (large,) = await asked(scheduler, [rows(*range(8))])
+        (small,) = await asked(scheduler, [rows(1)])
+        assert scheduler.waiting_requests == 2
+        scheduler.start()
+        await asyncio.gather(large, small)
+
+
+async def test_of_a_tick_that_brings_very_many_batches_the_last_wait_for_an_instance() -> None:
+    async with scheduler_of(DOUBLER, inline_plan()) as scheduler:
+        tasks = await asked(scheduler, [rows(*range(8))] * 12)
+        assert 0 < scheduler.waiting_requests < 12
+        scheduler.start()
+        await asyncio.gather(*tasks)
 
 
 async def test_what_costs_more_than_the_limit_waits_for_an_instance() -> None:
@@ -524,6 +537,16 @@ async def test_what_costs_more_than_the_limit_waits_for_an_instance() -> None:
         assert scheduler.waiting_requests == 1
         scheduler.start()
         await asyncio.gather(*tasks)
+
+
+async def test_what_costs_more_than_the_limit_as_one_batch_runs_as_several() -> None:
+    async with scheduler_of(DOUBLER, inline_plan(limit_ns=3 * 10**8, row_ns=10**8)) as scheduler:
+        answers = await asyncio.gather(*await asked(scheduler, [rows(value) for value in range(8)]))
+        assert [answer.outputs[0][0, 0] for answer in answers] == [2 * value for value in range(8)]
+        # Of eight a quarter may run, of the six behind them a half.
+        assert [answer.batch_rows for answer in answers] == [2] * 2 + [3] * 6
+        assert scheduler.waiting_requests == 0
+        scheduler.start()
 
 
 async def test_a_scheduler_that_is_closed_runs_nothing_in_place_either() -> None:

@@ -37,7 +37,11 @@ def test_asking_never_fails() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux" or not kernel_knows_turns(), reason="the kernel does not tell of turns")
 def test_a_thread_and_those_that_it_starts_have_short_turns_until_they_want_usual_ones() -> None:
-    usual = turn_ns()
+    def unhurried() -> int:
+        take_usual_turns()
+        return turn_ns()
+
+    (usual,) = in_thread(unhurried)
 
     def child() -> tuple[int, int]:
         inherited = turn_ns()

@@ -131,7 +131,9 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         default_model_filename=draw(st.sampled_from(["", "model.onnx"])),
         metric_tags=draw(st.dictionaries(st.just("team"), st.text(max_size=4))),
         parameters=draw(st.dictionaries(names, st.text(max_size=4), max_size=2)),
-        optimization=Optimization(draw(st.integers(-1, 2)), tuple(draw(accelerators)), tuple(draw(accelerators))),
+        optimization=Optimization(
+            draw(st.integers(-1, 2)), tuple(draw(accelerators)), tuple(draw(accelerators)), draw(st.booleans())
+        ),
         warmup=tuple(draw(st.lists(samples, max_size=2))),
         op_library_filenames=tuple(draw(st.lists(file_names, max_size=1))),
     )

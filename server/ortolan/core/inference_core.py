@@ -6,11 +6,13 @@ from types import MappingProxyType
 
 from ortolan import __version__
 from ortolan.core.control_rules import ControlMode, check_model_name, require_control
+from ortolan.core.direct_form import DirectForm
 from ortolan.core.ensemble_version import BATCHED_BY_STEPS
 from ortolan.core.load_override import check_unload, is_forced, load_override
 from ortolan.core.log_settings import LogControl, LogSettings
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.model_records import IndexEntry
+from ortolan.core.model_version import ModelVersion
 from ortolan.core.request_terms import check_id, sequence_of
 from ortolan.core.residency import Residency
 from ortolan.core.sequence_turns import SequenceTurns
@@ -19,7 +21,10 @@ from ortolan.core.shared_memory import SharedMemoryRegions
 from ortolan.core.shared_tensors import SharedTensors
 from ortolan.core.trace_settings import ALL_MODELS, TraceSettings
 from ortolan.core.tracing import FrontendTrace, Tracing
-from ortolan.errors import InvalidArgument, NotFound, Unavailable
+from ortolan.core.whole_server import Processes, WholeServer
+from ortolan.errors import InvalidArgument, NotFound, OrtolanError, Unavailable
+from ortolan.execution.direct_request import Asker, DirectRequest
+from ortolan.inference.datatypes import Array
 from ortolan.inference.request import InferenceRequest, InferenceResponse
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.repository import config_rendering
@@ -88,9 +93,10 @@ class InferenceCore:
         tracing: Tracing | None = None,
         log_control: LogControl | None = None,
         shared_tensors: SharedTensors | None = None,
+        processes: Processes | None = None,
     ) -> None:
         """Without ``tracing`` nothing is traced; without ``log_control`` changed log settings have no effect; without
-        ``shared_tensors`` clients may not use shared memory.
+        ``shared_tensors`` clients may not use shared memory; without ``processes`` the server has this one only.
         """
         self.tracing = tracing or Tracing(TraceSettings())
         self.log_control = log_control or LogControl(LogSettings())
@@ -103,6 +109,7 @@ class InferenceCore:
         self._strict_readiness = strict_readiness
         self._started = False
         self._draining = False
+        self.whole = WholeServer(self, processes)
 
     # -- the server ----------------------------------------------------------------------------------------------
 
@@ -137,6 +144,26 @@ class InferenceCore:
         if version.signature.sequences:
             return await self._infer_in_turn(version, request, frontend)
         return await self._infer(version, request, frontend)
+
+    def direct_form(self, request: InferenceRequest) -> DirectForm | None:
+        """What further requests come to that differ from ``request``, which was answered, in their elements only.
+
+        None where that cannot be said.
+        """
+        version = self._manager.find(request.model_name, request.model_version)
+        return version.direct_form(request) if isinstance(version, ModelVersion) else None
+
+    def begin(
+        self, form: DirectForm, inputs: Mapping[str, Array], asker: Asker, deadline_ns: int = 0
+    ) -> DirectRequest | None:
+        """Ask for the answer to a request of this form. None where it has to be asked for by ``infer``."""
+        if self.tracing.on:
+            return None
+        try:
+            version = self._manager.find(form.asked_name, form.asked_version)
+        except OrtolanError:
+            return None
+        return form.begin(version, inputs, deadline_ns, asker)
 
     async def _infer_in_turn(
         self, version: ServedVersion, request: InferenceRequest, frontend: FrontendTrace | None
@@ -262,14 +289,17 @@ class InferenceCore:
 
     async def load(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
         """Load the model from the repository, or from what the ``parameters`` bring (see ``load_override``)."""
-        require_control(self._control_mode)
-        check_model_name(name)
+        self.require_control(name)
         await self._manager.load(name, load_override(parameters), is_forced(parameters))
 
     async def unload(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
+        self.require_control(name)
+        await self._manager.unload(name, check_unload(parameters))
+
+    def require_control(self, name: str) -> None:
+        """Raises Unavailable where clients may not load and unload, InvalidArgument for what no model can be called."""
         require_control(self._control_mode)
         check_model_name(name)
-        await self._manager.unload(name, check_unload(parameters))
 
 
 def _properties(version: ServedVersion) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from ortolan.core.checked_files import FileRules, checks_of, private_companions
 from ortolan.core.compilations import Original
@@ -16,29 +17,25 @@ from ortolan.core.compiled_cache import CompiledCache, CompiledUnfit
 from ortolan.core.confidential_model import refuse_writing
 from ortolan.core.golden_requests import check_golden_requests
 from ortolan.core.load_override import refuse_other_files, refuse_server_files
-from ortolan.core.model_version import LoadedModel, shapes_vary
+from ortolan.core.model_version import LoadedModel
+from ortolan.core.plan_of_version import plan_of, with_sequences
 from ortolan.core.private_model import CopyRules, PrivateModel, take_privately
 from ortolan.errors import Incomplete, InvalidArgument
-from ortolan.execution.batch_policy import Batching
 from ortolan.execution.calibration import Profile, calibrate
 from ortolan.execution.calibration_cache import CalibrationCache, CalibrationKey
-from ortolan.execution.cost_curve import CurveBook
+from ortolan.execution.cuda_graphs import with_graphs
 from ortolan.execution.device_notes import device_notes, refuse_other_models
 from ortolan.execution.device_share import DeviceShare, DeviceShares
 from ortolan.execution.devices import DeviceInventory, Placement, places_of, require_device
-from ortolan.execution.inline_gate import InlineGate
 from ortolan.execution.model_facts import ModelFacts
 from ortolan.execution.model_mending import open_session
-from ortolan.execution.ragged_batch import RaggedForm
 from ortolan.execution.rate_limit_plan import rate_limited, without_effect
 from ortolan.execution.rate_limiter import RateLimiter
-from ortolan.execution.scheduling_plan import SchedulingPlan
-from ortolan.execution.sequence_plan import DIRECT_REASON, SequencePlan, sequence_plan, with_own_inputs
+from ortolan.execution.sequence_plan import sequence_plan, with_own_inputs
 from ortolan.execution.session import RUNTIME_VERSION, Session
 from ortolan.execution.session_settings import SessionSettings, settings_of
-from ortolan.execution.waiting_line import LinePolicy
+from ortolan.execution.tensorrt_defaults import with_tensorrt_defaults
 from ortolan.execution.warm_up import run_samples
-from ortolan.inference.datatypes import BYTES
 from ortolan.repository import config_completion, config_file, model_directory, version_policy
 from ortolan.repository.config_completion import CompletionDefaults
 from ortolan.repository.golden_files import GoldenRule, golden_place
@@ -48,9 +45,6 @@ from ortolan.repository.model_config import InstanceKind, ModelConfig
 from ortolan.repository.model_directory import ModelEntry, VersionEntry
 from ortolan.repository.override_directory import OverrideDirectories
 from ortolan.repository.signatures import Signatures
-
-# A hop to an instance's thread and back costs 75 us and more; below this a batch is about as cheap where it is.
-INLINE_NS = 80_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +69,12 @@ class LoadingOptions:
     rate_limiter: RateLimiter | None = None
     """None where instances run whenever there is work."""
     signatures: Signatures = field(default_factory=Signatures)
+    engines: Path | None = None
+    """Where TensorRT's engines are kept; nowhere if None."""
+    processes: int = 1
+    """How many processes serve on the same ports."""
+    hop_ns: int = 80_000
+    """What a hop to a thread and back costs (``thread_hop``)."""
 
     @property
     def file_rules(self) -> FileRules:
@@ -149,11 +149,16 @@ def _load(entry: ModelEntry, config: ModelConfig, version: VersionEntry, options
             f"model '{config.name}' must specify its inputs and outputs in config.pbtxt, because completing "
             "configurations is switched off"
         )
+    if config.sequence_batching is not None and options.processes > 1:
+        raise InvalidArgument(
+            f"model '{config.name}' has sequence_batching, which --processes={options.processes} cannot serve: "
+            "requests of a sequence could reach different processes; serve it with --processes=1"
+        )
     settings, unknown = settings_of(config, options.intra_op_threads)
     settings = replace(settings, allow_fallback=settings.allow_fallback or options.allow_fallback)
     require_device(config, settings, options.inventory, options.device)
     placed = config_completion.complete_instance_groups(config, options.defaults)
-    places = places_of(placed, settings, options.inventory, options.device)
+    places = with_graphs(config, settings, places_of(placed, settings, options.inventory, options.device))
     refuse_other_models(config, places)
     model = model_directory.model_file(version, config.default_model_filename or model_directory.DEFAULT_MODEL_FILENAME)
     rules = options.file_rules
@@ -162,6 +167,8 @@ def _load(entry: ModelEntry, config: ModelConfig, version: VersionEntry, options
         private = take_privately(entry, model, checks, options.copies)
         if private.facts.confidential:
             refuse_writing(config.name, settings, places)
+        engines = None if private.facts.confidential else options.engines
+        places, engine_notes = with_tensorrt_defaults(places, placed, engines, private.facts.sha256, RUNTIME_VERSION)
         own_settings = replace(settings, custom_op_libraries=companions.libraries)
         original = Original(private, placed, entry.directory, own_settings, options.defaults)
         opened = options.compiled.open(original, places)
@@ -178,12 +185,14 @@ def _load(entry: ModelEntry, config: ModelConfig, version: VersionEntry, options
                 run_samples(served, each, companions.directory)
             check_golden_requests(config.name, golden, sessions, config.parameters, options.golden, checks.check)
         profile = _profile(served, session, private.facts, settings, options)
-        plan = _plan(served, profile, private.facts, settings, options, places)
+        limit_s = options.max_execution_s if settings.max_execution_s is None else settings.max_execution_s
+        plan = plan_of(served, profile, private.facts, limit_s, places, options.hop_ns)
         sequences = sequence_plan(completed, len(instances), companions.directory)
-        plan = rate_limited(_with_sequences(plan, sequences), places, options.rate_limiter)
+        plan = rate_limited(with_sequences(plan, sequences), places, options.rate_limiter)
         if private.maps_files:
             undo.pop_all()
     notes = [f"{mending}, so that ONNX Runtime can load it" for mending in opened.mendings]
+    notes += engine_notes
     notes += [f"its parameter '{key}' is not known and has no effect" for key in unknown]
     notes += (*completed.warnings, *without_effect(completed, options.rate_limiter))
     notes += device_notes(config, settings, places, {name for each in sessions for name in each.providers})
@@ -223,42 +232,6 @@ def _profile(
             profile = calibrate(config, session, facts)
         options.cache.keep(key, profile)
     return profile
-
-
-def _plan(
-    config: ModelConfig,
-    profile: Profile,
-    facts: ModelFacts,
-    settings: SessionSettings,
-    options: LoadingOptions,
-    places: Sequence[Placement],
-) -> SchedulingPlan:
-    dynamic = config.dynamic_batching
-    rows_vary = shapes_vary(config)
-    batching = Batching.of(config, profile.unsafe_because)
-    on_cpu = all(place.kind is InstanceKind.CPU for place in places)
-    # A run on the loop cannot be stopped by it, so its cost must not depend on what is in the request.
-    max_rows = max(1, config.max_batch_size)
-    texts = any(spec.datatype is BYTES for spec in config.inputs)
-    inline = on_cpu and not (rows_vary or texts or facts.loops or batching.explicit or config.op_library_filenames)
-    limit_s = options.max_execution_s if settings.max_execution_s is None else settings.max_execution_s
-    return SchedulingPlan(
-        batching=batching,
-        line=LinePolicy.of(dynamic),
-        preserve_ordering=dynamic is not None and dynamic.preserve_ordering,
-        curves=CurveBook(profile.points, max_rows, rows_vary) if profile.points else None,
-        inline_gate=InlineGate(profile.points, max_rows, INLINE_NS) if inline and profile.points else None,
-        part_rows=max_rows,
-        max_execution_s=limit_s,
-        ragged=RaggedForm.of(config),
-    )
-
-
-def _with_sequences(plan: SchedulingPlan, sequences: SequencePlan | None) -> SchedulingPlan:
-    if sequences is None or not sequences.direct:
-        return replace(plan, sequences=sequences)
-    batching = Batching(sequences.rule.rows, explicit=True, reason=DIRECT_REASON)
-    return replace(plan, sequences=sequences, batching=batching)
 
 
 def _labels(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ortolan.core.cached_answers import CachedAnswers
+from ortolan.core.direct_form import DirectForm, timing_of
 from ortolan.core.memory_meter import MemoryUse
 from ortolan.core.occupancy import Occupancy
 from ortolan.core.open_sequences import OpenSequences
@@ -15,15 +16,17 @@ from ortolan.errors import Internal, InvalidArgument
 from ortolan.execution.answer import log_failure
 from ortolan.execution.calibration import Profile
 from ortolan.execution.device_share import DeviceShare
-from ortolan.execution.graph_request import GraphRequest, RequestLimits, SequenceId
+from ortolan.execution.direct_request import DirectTerms
+from ortolan.execution.graph_request import NO_LIMITS, GraphRequest, RequestLimits, SequenceId
 from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.request_queue import QueueLimits
+from ortolan.execution.scheduler import Scheduler
 from ortolan.execution.scheduling_plan import SchedulingPlan
 from ortolan.execution.sequence_scheduler import AnyScheduler, SequenceScheduler, scheduler_for
 from ortolan.execution.session import Session
 from ortolan.inference.classification import classified
-from ortolan.inference.datatypes import Array
-from ortolan.inference.request import InferenceRequest, InferenceResponse, ResponseTiming, Tensor
+from ortolan.inference.datatypes import BYTES, Array
+from ortolan.inference.request import InferenceRequest, InferenceResponse, Tensor
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.repository.model_config import ModelConfig
 
@@ -96,6 +99,14 @@ class ModelVersion:
             self._cached = CachedAnswers(
                 cache, self.name, self.number_text, self.identity, self.statistics, self._all_outputs
             )
+        self.direct_scheduler = self._direct_scheduler()
+        """Where requests may go straight to that need nothing done before or after; None where all need something."""
+
+    def _direct_scheduler(self) -> Scheduler | None:
+        if not isinstance(self.scheduler, Scheduler) or self._cached is not None:
+            return None
+        reshaped = any(spec.reshape is not None for spec in (*self.signature.inputs, *self.signature.outputs))
+        return None if reshaped or self.config.sequence_batching is not None else self.scheduler
 
     @property
     def statistics(self) -> ModelStatistics:
@@ -134,7 +145,7 @@ class ModelVersion:
             return await older.infer(request, trace)
         rows = self.checked_rows(request)
         limits = limits_of(request)
-        self.used_s = self._loop.time()
+        self.touch()
         if self._cached is None:
             return await self._execute(request, rows, limits, trace)
         self._in_cache += 1
@@ -149,11 +160,8 @@ class ModelVersion:
     ) -> InferenceResponse:
         if trace is not None:
             trace.entered(request.inputs)
-        inputs = {tensor.name: self._graph_array(tensor) for tensor in request.inputs}
-        names = tuple(output.name for output in request.outputs) or self._all_outputs
-        shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
-        sequence = sequence_of(request.parameters) if self.config.sequence_batching is not None else None
-        asked = GraphRequest(inputs, names, rows, shapes, limits, sequence)
+        asked = self._graph_request(request, rows, limits)
+        names = asked.output_names
         try:
             if self._batching and rows > self.signature.max_batch_size:
                 answer = await self.scheduler.infer_in_parts(asked)
@@ -169,9 +177,45 @@ class ModelVersion:
             trace.left(outputs)
         if any(output.class_count for output in request.outputs):
             outputs = self._with_classes(request, outputs)
-        input_ns, output_ns = answer.times.input_ns, answer.times.output_ns
-        timing = ResponseTiming(answer.queue_ns, answer.compute_ns, answer.batch_rows, input_ns, output_ns)
-        return InferenceResponse(self.name, self.number_text, request.id, outputs, timing=timing)
+        return InferenceResponse(self.name, self.number_text, request.id, outputs, timing=timing_of(answer))
+
+    def _graph_request(self, request: InferenceRequest, rows: int, limits: RequestLimits) -> GraphRequest:
+        inputs = {tensor.name: self._graph_array(tensor) for tensor in request.inputs}
+        names = tuple([output.name for output in request.outputs]) or self._all_outputs
+        shapes = self._shapes_of(request.inputs) if self._shapes_vary else None
+        sequence = sequence_of(request.parameters) if self.config.sequence_batching is not None else None
+        return GraphRequest(inputs, names, rows, shapes, limits, sequence)
+
+    def direct_form(self, request: InferenceRequest) -> DirectForm | None:
+        """What ``request``, which was answered, and others of its form come to; None where that is not all."""
+        if self.direct_scheduler is None or request.uses_shared_memory:
+            return None
+        rows = self.signature.check(request)
+        if (self._batching and rows > self.signature.max_batch_size) or limits_of(request) is not NO_LIMITS:
+            return None
+        if any(output.class_count for output in request.outputs):
+            return None
+        asked = self._graph_request(request, rows, NO_LIMITS)
+        datatypes = tuple([self._output_specs[name].datatype for name in asked.output_names])
+        if BYTES in datatypes:
+            return None
+        line = self.loaded.plan.line
+        timeout_us = line.queue_timeout_us(line.default_level, 0)
+        terms = DirectTerms(
+            asked.output_names,
+            rows,
+            asked.shapes,
+            asked.size_bytes,
+            timeout_us * 1000,
+            self.name,
+            self.number_text,
+            request.id,
+        )
+        return DirectForm(self, terms, datatypes, request.model_name, request.model_version)
+
+    def touch(self) -> None:
+        """It is being asked."""
+        self.used_s = self._loop.time()
 
     def checked_rows(self, request: InferenceRequest) -> int:
         """The rows of ``request``. Raises InvalidArgument, saying for which request, when it does not fit."""

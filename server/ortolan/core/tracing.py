@@ -91,12 +91,16 @@ class _Sampler:
 class Tracing:
     """The trace settings as they are now, and the traces of the requests that they choose."""
 
-    def __init__(self, operator: TraceSettings) -> None:
-        """``operator``: what holds until a client changes it. Raises StartupError if its file cannot be written."""
+    def __init__(self, operator: TraceSettings, suffix: str = "") -> None:
+        """``operator``: what holds until a client changes it; ``suffix`` is added to the names of its files.
+
+        Raises StartupError if its file cannot be written.
+        """
+        path = Path(operator.file + suffix)
         if operator.file:
-            require_writable(Path(operator.file), "--trace-config triton,file")
+            require_writable(path, "--trace-config triton,file")
         self._table = TraceTable(operator)
-        self._files = TraceFiles(Path(operator.file)) if operator.file else None
+        self._files = TraceFiles(path) if operator.file else None
         self._writer = TraceWriter()
         self._samplers: dict[str, _Sampler] = {}
         self._ids = count(1)

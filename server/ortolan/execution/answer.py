@@ -14,7 +14,7 @@ _LONGEST_ID = 128
 _LONGEST_TEXT = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """The outputs of one request, and where its time went: nanoseconds, and the rows of its batch."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from ortolan.errors import InvalidArgument
+from ortolan.execution.cuda_graphs import capturing
 from ortolan.execution.devices import Placement, provider_name
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.repository.model_config import Accelerator, InstanceKind, ModelConfig
@@ -29,6 +30,8 @@ def device_notes(
         *_cuda_parameters(settings, places),
         *_arenas(settings, places),
     ]
+    if config.optimization.cuda_graphs and not any(capturing(place.providers) for place in places):
+        notes.append("optimization.cuda.graphs is ignored: no instance of the model is on CUDA or TensorRT")
     if config.cc_model_filenames and not _are_on(InstanceKind.GPU, places):
         notes.append("cc_model_filenames is ignored: no instance of the model is on a GPU")
     return tuple(notes)

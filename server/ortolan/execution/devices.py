@@ -55,6 +55,8 @@ class Provider:
 
     name: str
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    derived: frozenset[str] = frozenset()
+    """Those of the options that are the server's own idea, and may be left out again."""
 
 
 @dataclass(frozen=True, slots=True)

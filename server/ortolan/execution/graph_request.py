@@ -29,7 +29,7 @@ class SequenceTerms:
     end: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GraphRequest:
     """Inputs in the graph's shapes, checked against the declarations, and the outputs that are wanted."""
 

@@ -13,7 +13,7 @@ from ortolan.execution.model_statistics import ExecutionTimes
 from ortolan.execution.queued_request import QueuedRequest, Refusal
 from ortolan.execution.ragged_batch import RaggedForm
 from ortolan.execution.rate_limiter import LimitedWork
-from ortolan.execution.request_queue import RequestQueue
+from ortolan.execution.request_queue import RequestQueue, Work
 from ortolan.execution.running import Running
 from ortolan.execution.session import Session
 from ortolan.execution.timer_slack import wake_exactly
@@ -22,7 +22,7 @@ from ortolan.inference.datatypes import Array
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Execution:
     """One run of the model over the rows of some requests; ``answers`` are the outputs of each, or why it failed."""
 
@@ -32,7 +32,7 @@ class Execution:
     times: ExecutionTimes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What an instance did with one piece of work."""
 
@@ -85,11 +85,16 @@ class Instance:
             wake_exactly()
         take = self._queue.take if self._limited is None else self._limited.take
         while (work := take()) is not None:
-            executions = self._execute(work.running) if work.running is not None else ()
-            self._deliver(Outcome(executions, work.refusals))
+            self._deliver(self._outcome(work))
+            # Its tensors would stay while the next work is waited for.
+            del work
         # Who is delivered to holds its instances: the two would keep each other, and the session, until the garbage
         # collector comes by.
         self._deliver = _nowhere
+
+    def _outcome(self, work: Work) -> Outcome:
+        executions = self._execute(work.running) if work.running is not None else ()
+        return Outcome(executions, work.refusals)
 
     def _execute(self, running: Running[QueuedRequest]) -> Sequence[Execution]:
         self._share.enter(self._user)
@@ -116,12 +121,14 @@ def execute(
     running: Running[QueuedRequest],
     watched: Callable[[Running[QueuedRequest]], None] = lambda _: None,
     ragged: RaggedForm | None = None,
+    ends_by_itself: bool = False,
 ) -> list[Execution]:
     """Run the requests as one batch; if that fails, each alone, so that only the culprit's request fails.
 
-    ``watched`` is told of each further run before it starts; ``ragged`` is how batches are formed, if not by rows.
+    ``watched`` is told of each further run before it starts; ``ragged`` is how batches are formed, if not by rows;
+    ``ends_by_itself``: nobody could end it.
     """
-    execution = execute_once(session, running, ragged)
+    execution = execute_once(session, running, ragged, ends_by_itself)
     failed = isinstance(execution.answers[0], OrtolanError)
     if not failed or len(running.requests) == 1 or running.abandoned:
         return [execution]
@@ -142,30 +149,37 @@ def _alone(request: QueuedRequest, companions: Running[QueuedRequest]) -> Runnin
     return alone
 
 
-def execute_once(session: Session, running: Running[QueuedRequest], ragged: RaggedForm | None = None) -> Execution:
+def execute_once(
+    session: Session,
+    running: Running[QueuedRequest],
+    ragged: RaggedForm | None = None,
+    ends_by_itself: bool = False,
+) -> Execution:
     """One run. Outputs that only some of the requests want are fetched once and handed to those."""
     requests = running.requests
-    names = _wanted_outputs(requests)
+    alone = len(requests) == 1
+    names = requests[0].output_names if alone else _wanted_outputs(requests)
     start_ns = time.monotonic_ns()
     input_end_ns = output_start_ns = start_ns
     answers: list[list[Array] | OrtolanError]
     try:
-        run = session.new_run()
-        if not running.begin(run):
+        run = None if ends_by_itself else session.new_run()
+        if run is not None and not running.begin(run):
             raise Cancelled("no one waited for the answer any more")
         given = [request.inputs for request in requests]
         inputs = batch.stack(given) if ragged is None else ragged.gathered(given)
         input_end_ns = output_start_ns = time.monotonic_ns()
         outputs = session.run(inputs, names, run)
         output_start_ns = time.monotonic_ns()
-        answers = list(_divide(outputs, names, requests, ragged))
+        answers = [outputs] if alone and ragged is None else list(_divide(outputs, names, requests, ragged))
     # A failed batch fails each of its requests; the instance lives on.
     except OrtolanError as error:
-        answers = [error] * len(requests)
+        # Its traceback would refer to what refers to it; where it comes from is told by its cause.
+        answers = [error.with_traceback(None)] * len(requests)
     except Exception:
         _log.exception("running a batch failed in an unforeseen way")
         answers = [Internal("the server failed to run this request; its log has the details")] * len(requests)
-    rows = sum(request.rows for request in requests)
+    rows = requests[0].rows if alone else sum([request.rows for request in requests])
     times = ExecutionTimes(start_ns, input_end_ns, output_start_ns, time.monotonic_ns())
     return Execution(requests, answers, rows, times)
 

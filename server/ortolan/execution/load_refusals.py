@@ -12,6 +12,7 @@ _SIGNS_OF_DAMAGE = ("Protobuf parsing failed", "No graph was found")
 _CUT_SHORT = "out of bounds or can not be read in full"  # of external data
 _DAMAGED = " The file is damaged, truncated or no ONNX model: copy or export it again."
 _UNKNOWN_OPERATOR = re.compile(r"is not a registered function/op|No Op registered for ")
+_NO_GRAPH_CAPTURE = "cannot use the graph capture feature"
 _LIBRARY_MISSING = re.compile(r"with error: (?P<file>.+?): cannot open shared object file: No such file")
 _WHERE_LIBRARIES_ARE = (
     "a name with a slash counts from the directory that the server was started in, one without is looked for where the "
@@ -62,6 +63,11 @@ def _kind(model: Path | bytes) -> str:
 
 
 def _advice(text: str, libraries: Sequence[str]) -> str:
+    if _NO_GRAPH_CAPTURE in text:
+        return (
+            ". This is what the model's CUDA graphs need: leave out optimization.cuda.graphs, enable_cuda_graph and "
+            "trt_cuda_graph_enable, or export the model without what is named here"
+        )
     if _UNKNOWN_OPERATOR.search(text) is None:
         return ""
     if libraries:

@@ -1,7 +1,8 @@
 """Models that ONNX Runtime refuses for a reason that can be mended without changing what they compute.
 
 Three are known: an opset or an IR version newer than the runtime's, and text models that ask for the locale
-``en_US.UTF-8``, which slim containers do not have. Each mending is told to the operator.
+``en_US.UTF-8``, which slim containers do not have. And what the server tells TensorRT of shapes is left out again for a
+model that TensorRT takes only parts of. Each mending is told to the operator.
 """
 
 import re
@@ -14,11 +15,13 @@ from ortolan.execution.devices import Placement
 from ortolan.execution.load_refusals import ModelNotLoadable
 from ortolan.execution.session import Session
 from ortolan.execution.session_settings import SessionSettings
+from ortolan.execution.tensorrt_defaults import without_derived_profiles
 
 _IR_TOO_NEW = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
 _OPSET_TOO_NEW = re.compile(r"Opset (\d+) is under development.* for domain ai\.onnx is till opset (\d+)")
 _LOCALE_MISSING = re.compile(r"Failed to construct locale with name:([\w.\-]+)")
-_MOST_MENDINGS = 3
+_PROFILES_MISSING = "profile"
+_MOST_MENDINGS = 4
 
 
 def open_session(
@@ -36,6 +39,10 @@ def open_session(
         try:
             return Session(source, model_name, settings, placement, folder), tuple(notes)
         except ModelNotLoadable as error:
+            if _PROFILES_MISSING in error.runtime_text.lower() and (plain := without_derived_profiles(placement)):
+                placement = plain
+                notes.append("the TensorRT profiles that its max_batch_size and dims come to were left out")
+                continue
             if len(notes) == _MOST_MENDINGS:
                 raise
             content = source if isinstance(source, bytes) else _content(source, error)

@@ -29,7 +29,7 @@ class Duration:
         self.ns += ns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExecutionTimes:
     """When the stages of one execution began and ended, on the monotonic clock."""
 
@@ -89,17 +89,34 @@ class ModelStatistics:
         batch = self.batches.get(rows)
         if batch is None:
             batch = self.batches[rows] = BatchSizeStatistics()
-        batch.compute_input.add(times.input_ns)
-        batch.compute_infer.add(times.infer_ns)
-        batch.compute_output.add(times.output_ns)
+        # Every request comes by here and below: additions where they are take a third of the time of calls.
+        start_ns, end_ns = times.input_end_ns, times.output_start_ns
+        phase = batch.compute_input
+        phase.count += 1
+        phase.ns += start_ns - times.start_ns
+        phase = batch.compute_infer
+        phase.count += 1
+        phase.ns += end_ns - start_ns
+        phase = batch.compute_output
+        phase.count += 1
+        phase.ns += times.end_ns - end_ns
 
     def count_success(self, rows: int, queue_ns: int, times: ExecutionTimes) -> None:
         """One request that was executed; its whole duration comes with ``count_answer``."""
         self.inference_count += rows
-        self.queue.add(queue_ns)
-        self.compute_input.add(times.input_ns)
-        self.compute_infer.add(times.infer_ns)
-        self.compute_output.add(times.output_ns)
+        start_ns, end_ns = times.input_end_ns, times.output_start_ns
+        phase = self.queue
+        phase.count += 1
+        phase.ns += queue_ns
+        phase = self.compute_input
+        phase.count += 1
+        phase.ns += start_ns - times.start_ns
+        phase = self.compute_infer
+        phase.count += 1
+        phase.ns += end_ns - start_ns
+        phase = self.compute_output
+        phase.count += 1
+        phase.ns += times.end_ns - end_ns
 
     def count_answer(self, duration_ns: int, now_ms: int) -> None:
         """One request that was answered, from its arrival in the core on."""

@@ -38,6 +38,11 @@ class OutputForm:
         self.datatype = datatype
         self.tensor = GraphTensor(name, datatype, shape)
 
+    @property
+    def is_array(self) -> bool:
+        """Whether what the runtime gives is the array already."""
+        return type(self) is OutputForm and self.datatype is not BYTES and self.tensor.shape is not None
+
     def array(self, value: Any) -> Array:
         """What the runtime gave, as ``inference.Tensor`` has it. ValueError or KeyError when it is no tensor."""
         if self.datatype is BYTES:

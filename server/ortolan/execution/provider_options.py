@@ -13,7 +13,8 @@ _WORD = truth("True", "False")
 
 _MOST_THREADS = 1024
 
-# Options of the CUDA provider; the first four are also model parameters in Triton's own spelling.
+# Options of the CUDA provider; the first four are also model parameters in Triton's own spelling, and the switch of
+# CUDA graphs is one in ONNX Runtime's.
 CUDA_OPTIONS: Mapping[str, Check] = {
     "cudnn_conv_algo_search": named("EXHAUSTIVE", "HEURISTIC", "DEFAULT"),
     "gpu_mem_limit": COUNT,
@@ -37,6 +38,7 @@ LEGACY_CUDA_PARAMETERS = (
     "gpu_mem_limit",
     "arena_extend_strategy",
     "do_copy_in_default_stream",
+    "enable_cuda_graph",
 )
 
 TENSORRT_OPTIONS: Mapping[str, Check] = {

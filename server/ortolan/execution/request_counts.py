@@ -15,12 +15,15 @@ def counting_failures(statistics: ModelStatistics, start_ns: int) -> Iterator[No
     """Count what leaves the block by an error, as one request that began at ``start_ns``."""
     try:
         yield
-    except asyncio.CancelledError:
-        statistics.count_failure(time.monotonic_ns() - start_ns, FailureReason.CANCELED)
+    except (asyncio.CancelledError, OrtolanError) as error:
+        count_failure(statistics, start_ns, error)
         raise
-    except OrtolanError as error:
-        statistics.count_failure(time.monotonic_ns() - start_ns, reason_of(error))
-        raise
+
+
+def count_failure(statistics: ModelStatistics, start_ns: int, error: asyncio.CancelledError | OrtolanError) -> None:
+    """One request that began at ``start_ns`` and ended by ``error``."""
+    reason = reason_of(error) if isinstance(error, OrtolanError) else FailureReason.CANCELED
+    statistics.count_failure(time.monotonic_ns() - start_ns, reason)
 
 
 def count_success(statistics: ModelStatistics, rows: int, start_ns: int, answer: Answer) -> None:

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from ortolan.errors import DeadlineExceeded, OrtolanError, RequestTimeout, Unavailable
 from ortolan.execution.answer import Answer, hand_over
 from ortolan.execution.device_share import DeviceShare, DeviceUser
+from ortolan.execution.direct_request import DirectRequest
 from ortolan.execution.graph_request import GraphRequest
 from ortolan.execution.inline_execution import InlineExecution
 from ortolan.execution.instance import Execution, Instance, Outcome
 from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.ordered_answers import OrderedAnswers
 from ortolan.execution.queued_request import QueuedRequest, queued
-from ortolan.execution.request_counts import count_success, counting_failures
+from ortolan.execution.request_counts import count_failure, count_success, counting_failures
 from ortolan.execution.request_parts import execute_parts, joined
 from ortolan.execution.request_queue import QueueLimits, RequestQueue
 from ortolan.execution.running import Running
@@ -30,6 +31,9 @@ from ortolan.execution.session import Session
 _log = logging.getLogger(__name__)
 # How many parts of one large request may be inside for each instance: one runs, one waits.
 _PARTS_INSIDE = 2
+# To refine the cost curve takes as long as a tenth of a small request.
+_ALL_OBSERVED = 1000
+_OBSERVED_EACH = 8
 
 
 class Scheduler:
@@ -87,9 +91,13 @@ class Scheduler:
         caller takes the request out of the queue, and ends its run if no one else wants it.
         """
         start_ns = time.monotonic_ns()
-        with counting_failures(self.statistics, start_ns):
-            self._refuse_if_closing()
+        try:
+            if self._closing:
+                self._refuse_if_closing()
             answer = await self.execute(request)
+        except (asyncio.CancelledError, OrtolanError) as error:
+            count_failure(self.statistics, start_ns, error)
+            raise
         count_success(self.statistics, request.rows, start_ns, answer)
         return answer
 
@@ -120,7 +128,7 @@ class Scheduler:
             self._in_parts -= 1
             if self._closing and not self._in_parts:
                 self._close()
-            self._leave()
+            self.left()
 
     async def execute(self, asked: GraphRequest) -> Answer:
         """The answer to one request, or to a part of one; nothing is counted but executions."""
@@ -130,26 +138,37 @@ class Scheduler:
         try:
             answer: Answer = await request.answer_to
         except asyncio.CancelledError:
-            self._give_up(request)
+            self.give_up(request)
             raise
         finally:
             for timer in timers:
                 timer.cancel()
-            self._leave()
+            self.left()
         return answer
+
+    def begin(self, request: DirectRequest) -> bool:
+        """Let a request in that is told of its own end. False where none is let in any more."""
+        if self._closing:
+            return False
+        self._enter(request)
+        if request.deadline_ns or request.queue_deadline_ns:
+            request.timers = self._timers(request)
+        return True
 
     # -- on the way in -------------------------------------------------------------------------------------------
 
     def _enter(self, request: QueuedRequest) -> None:
+        if not self._in_flight:
+            self._idle.clear()
         self._in_flight += 1
-        self._idle.clear()
         if self._ordered is not None:
             self._ordered.expect(request)
         self._arrivals.append(request)
         if len(self._arrivals) == 1:
             self._loop.call_soon(self._admit_arrivals)
 
-    def _leave(self) -> None:
+    def left(self) -> None:
+        """A request that was inside has its answer, or wants none."""
         self._in_flight -= 1
         if self._in_flight == 0:
             self._idle.set()
@@ -160,9 +179,12 @@ class Scheduler:
         self._arrivals = []
         if not arrivals:
             return
-        if self._inline is not None and not len(self._queue) and self._inline.takes(arrivals):
-            self._answer(self._inline.run(arrivals))
-            return
+        if self._inline is not None and not len(self._queue):
+            executions = self._inline.run(arrivals)
+            if executions:
+                self._answer(Outcome(executions))
+            if not arrivals:
+                return
         for refusal in self._queue.put(arrivals):
             self._refuse(refusal.request, refusal.error)
 
@@ -191,7 +213,7 @@ class Scheduler:
         if not request.answer_to.done() and self._queue.expire(request):
             self._refuse(request, RequestTimeout("Request timeout expired"))
 
-    def _give_up(self, request: QueuedRequest) -> None:
+    def give_up(self, request: QueuedRequest) -> None:
         """No one waits for ``request`` any more: out of the queue with it, or out of its run."""
         self._queue.take_out(request)
         self._lose_place(request)
@@ -239,9 +261,14 @@ class Scheduler:
         if isinstance(execution.answers[0], OrtolanError):
             return
         self.statistics.count_execution(execution.rows, execution.times)
-        if self.plan.curves is not None:
+        if self.plan.curves is not None and self._is_observed():
             duration_ns = execution.times.end_ns - execution.times.start_ns
             self.plan.curves.observe(execution.requests[0].row_bytes, execution.rows, duration_ns)
+
+    def _is_observed(self) -> bool:
+        """Whether the curve is to learn from the run that was just counted: from each of the first, then from some."""
+        count = self.statistics.execution_count
+        return count < _ALL_OBSERVED or not count % _OBSERVED_EACH
 
     # -- ending --------------------------------------------------------------------------------------------------
 

@@ -5,9 +5,8 @@ text, so BYTES elements go in as ``str`` and come out as ``bytes``; bfloat16 pas
 becomes one (``output_forms``); an open rank is told from a scalar (``session_nodes``).
 """
 
-import ctypes
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,13 @@ import numpy as np
 import onnxruntime as ort
 
 from ortolan.errors import Cancelled, Internal, InvalidArgument, OrtolanError
+from ortolan.execution.binding_plan import Shape
+from ortolan.execution.captured_session import CapturedSession, without_graph
 from ortolan.execution.devices import Placement, Provider
 from ortolan.execution.load_refusals import library_refused, model_refused
+from ortolan.execution.ort_values import bits_of
 from ortolan.execution.runtime_errors import readable
+from ortolan.execution.session_binding import Binding, Bound, binding_of, bound_to
 from ortolan.execution.session_nodes import read_nodes
 from ortolan.execution.session_settings import SessionSettings
 from ortolan.execution.text_elements import texts_of
@@ -65,9 +68,17 @@ class Session:
     """A loaded model on the devices of one placement. ``run`` may be called from several threads at once."""
 
     def __init__(
-        self, model: Path | bytes, model_name: str, settings: SessionSettings, placement: Placement, folder: Path
+        self,
+        model: Path | bytes,
+        model_name: str,
+        settings: SessionSettings,
+        placement: Placement,
+        folder: Path,
+        binding: Binding | None = None,
     ) -> None:
         """Load ``model``, a file or its content; ``folder`` is where the external data of a content lies.
+
+        ``binding`` is how runs are bound, if not as the placement comes to.
 
         Raises ModelNotLoadable when ONNX Runtime refuses it, InvalidArgument when the providers do not come up.
         """
@@ -87,7 +98,22 @@ class Session:
         self._settings = replace(settings, arena_shrinkage=shrunk)
         if self._has_bf16:
             self._check_bf16_is_by_itself()
-        self._run_options = _run_options(self._settings)
+        binding = binding_of(placement, self.providers) if binding is None else binding
+        graph = self.signature, self._outputs
+        self._bound = bound_to(binding, self._session, model_name, graph, _new_value)
+        # Runs that are captured come one at a time; to a session without graphs this is nothing.
+        self._turn = self._bound.turn if isinstance(self._bound, CapturedSession) else None
+        # Nothing about such a run is left to be done, nor to be checked, around the runtime's own: the wrapper that is
+        # in between takes as long as a small model (``tests/execution/test_runtime_contract.py``).
+        self._is_plain = (
+            self._bound is None
+            and not self._text_inputs
+            and not self._has_bf16
+            and all(form.is_array for form in self._outputs.values())
+        )
+        self._input_names = {tensor.name for tensor in self.signature.inputs}
+        self._runtime_run = self._session._sess.run
+        self._run_options = self._new_options(self._settings)
 
     def _check_bf16_is_by_itself(self) -> None:
         """What has to run with OrtValues cannot have what does not exist as one: strings and what is no tensor."""
@@ -100,7 +126,13 @@ class Session:
 
     def new_run(self) -> "Run":
         """The handle of one run to come, by which another thread can end it."""
-        return Run(_run_options(self._settings))
+        return Run(self._new_options(self._settings))
+
+    def _new_options(self, settings: SessionSettings) -> Any:
+        options = _run_options(settings)
+        if self._bound is not None:
+            self._bound.prepare(options)
+        return options
 
     def run(self, inputs: Mapping[str, Array], output_names: Sequence[str], run: "Run | None" = None) -> list[Array]:
         """The outputs of ``output_names`` in their order; arrays as ``inference.Tensor`` has them.
@@ -109,17 +141,46 @@ class Session:
         other failure of the model.
         """
         options = run.options if run is not None else self._run_options
+        if self._is_plain and inputs.keys() == self._input_names:
+            try:
+                return self._runtime_run(output_names, inputs, options)  # type: ignore[no-any-return]
+            except Exception as error:
+                raise self._translated(error) from error
+        if self._bound is not None and self._bound.binds(inputs, output_names):
+            # A run that may be captured says which graph it is, so that it shares its options with no other.
+            own = options if run is not None or self._turn is None else self._new_options(self._settings)
+            values = self._run_bound(self._bound, inputs, output_names, own)
+        else:
+            values = self._run_plainly(inputs, output_names, options)
+        return [self._tensor_array(name, value) for name, value in zip(output_names, values, strict=True)]
+
+    def _run_bound(
+        self, bound: Bound, inputs: Mapping[str, Array], output_names: Sequence[str], options: Any
+    ) -> Sequence[Any]:
+        """A run that fails is done again plainly, which says in the runtime's own words what is wrong, or answers."""
+        try:
+            return bound.run(inputs, output_names, options)
+        except Exception as error:
+            if _TERMINATED in str(error):
+                raise self._translated(error) from error
+            values = self._run_plainly(inputs, output_names, options)
+            bound.give_up(error)
+            return values
+
+    def _run_plainly(self, inputs: Mapping[str, Array], output_names: Sequence[str], options: Any) -> Sequence[Any]:
         feeds = dict(inputs)
         for name in self._text_inputs & feeds.keys():
             feeds[name] = texts_of(feeds[name])
+        if self._turn is not None:
+            without_graph(options)
         try:
-            if self._has_bf16:
-                values = self._run_with_bf16(feeds, output_names, options)
-            else:
-                values = self._session.run(output_names, feeds, options)
+            with self._turn or nullcontext():
+                if self._has_bf16:
+                    return self._run_with_bf16(feeds, output_names, options)
+                values: Sequence[Any] = self._session.run(output_names, feeds, options)
+                return values
         except Exception as error:
             raise self._translated(error) from error
-        return [self._tensor_array(name, value) for name, value in zip(output_names, values, strict=True)]
 
     def shrink_arena(self) -> None:
         """Give back the memory that is kept for runs to come: by a run that is ended before the graph's first node.
@@ -127,12 +188,17 @@ class Session:
         The runtime looks at the arena after each run that may do so, also after one that failed. Runs that go on beside
         are not disturbed.
         """
+        if self._bound is not None:
+            self._bound.give_back()
         inputs = {tensor.name: _blank(tensor) for tensor in self.signature.inputs if not tensor.optional}
         for arena in self._arenas:
-            run = Run(_run_options(replace(self._settings, arena_shrinkage=arena)))
+            if self._turn is not None and arena.startswith("gpu:"):
+                # A graph uses memory that its arena counts as free.
+                continue
+            run = Run(self._new_options(replace(self._settings, arena_shrinkage=arena)))
             run.terminate()
             with suppress(OrtolanError):
-                self.run(inputs, [tensor.name for tensor in self.signature.outputs], run)
+                self._run_plainly(inputs, [tensor.name for tensor in self.signature.outputs], run.options)
 
     def _tensor_array(self, name: str, value: Any) -> Array:
         try:
@@ -148,7 +214,7 @@ class Session:
         values = {name: self._ort_value(name, array) for name, array in feeds.items()}
         results = self._session.run_with_ort_values(output_names, values, options)
         return [
-            _bits_of(value) if self._outputs[name].datatype is BF16 else value.numpy()
+            bits_of(value) if self._outputs[name].datatype is BF16 else value.numpy()
             for name, value in zip(output_names, results, strict=True)
         ]
 
@@ -169,6 +235,10 @@ class Session:
         text = f"model '{self._model_name}' could not run this request: onnx runtime error: {readable(error)}"
         blames_input = type(error).__name__ == "InvalidArgument" or isinstance(error, ValueError)
         return InvalidArgument(text) if blames_input else Internal(text)
+
+
+def _new_value(shape: Shape, element_type: int, kind: str, device_id: int) -> Any:
+    return ort.OrtValue.ortvalue_from_shape_and_type(shape, element_type, kind, device_id)
 
 
 def _session_options(model_name: str, settings: SessionSettings, external_data: Path | None) -> Any:
@@ -244,13 +314,3 @@ def _blank(tensor: GraphTensor) -> Array:
     """The smallest array that the input takes."""
     shape = [1 if size < 0 else size for size in tensor.shape or ()]
     return np.full(shape, b"", object) if tensor.datatype is BYTES else np.zeros(shape, tensor.datatype.numpy)
-
-
-def _bits_of(value: Any) -> Array:
-    """The 16 bits of each bfloat16 element, copied out of the runtime's memory."""
-    shape = tuple(value.shape())
-    count = int(np.prod(shape, dtype=np.int64))
-    if count == 0:
-        return np.empty(shape, BF16.numpy)
-    buffer = (ctypes.c_uint16 * count).from_address(value.data_ptr())
-    return np.frombuffer(memoryview(buffer), BF16.numpy).reshape(shape).copy()

@@ -252,6 +252,7 @@ def _optimization(optimization: Any) -> Optimization:
         graph_level=optimization.graph.level,
         gpu_accelerators=_accelerators(accelerators.gpu_execution_accelerator),
         cpu_accelerators=_accelerators(accelerators.cpu_execution_accelerator),
+        cuda_graphs=optimization.cuda.graphs,
     )
 
 

@@ -176,6 +176,8 @@ def _write_optimization(message: Any, optimization: Optimization) -> None:
     message.SetInParent()  # Triton always shows this block.
     if optimization.graph_level or message.HasField("graph"):
         message.graph.level = optimization.graph_level
+    if optimization.cuda_graphs or message.HasField("cuda"):
+        message.cuda.graphs = optimization.cuda_graphs
     accelerators = optimization.gpu_accelerators or optimization.cpu_accelerators
     if accelerators or message.HasField("execution_accelerators"):
         block = message.execution_accelerators

@@ -151,8 +151,9 @@ def _optimization_warnings(message: Any) -> Iterator[str]:
             f"optimization.graph.level {optimization.graph.level} is not one of {', '.join(map(str, GRAPH_LEVELS))}: "
             "it means 0, all optimisations"
         )
-    if optimization.HasField("cuda"):
-        yield "optimization.cuda is ignored: set the options as parameters of the cuda accelerator"
+    for field in ("busy_wait_events", "output_copy_stream", "graph_spec"):
+        if getattr(optimization.cuda, field):
+            yield f"optimization.cuda.{field} is ignored: graphs are captured for shapes as they come (docs/gpu.md)"
     if optimization.priority:
         yield "optimization.priority is ignored: all models have the same priority"
     if optimization.gather_kernel_buffer_threshold:
@@ -160,6 +161,6 @@ def _optimization_warnings(message: Any) -> Iterator[str]:
     if optimization.eager_batching:
         yield "optimization.eager_batching is ignored: a batch is gathered when an instance is free"
     if optimization.input_pinned_memory.enable:
-        yield "optimization.input_pinned_memory is ignored: inputs are not staged in pinned memory"
+        yield "optimization.input_pinned_memory is ignored: on NVIDIA GPUs large inputs go through pinned memory anyway"
     if optimization.output_pinned_memory.enable:
-        yield "optimization.output_pinned_memory is ignored: outputs are not staged in pinned memory"
+        yield "optimization.output_pinned_memory is ignored: on NVIDIA GPUs outputs go through pinned memory anyway"

@@ -107,6 +107,7 @@ class Optimization:
     graph_level: int = 0
     gpu_accelerators: tuple[Accelerator, ...] = ()
     cpu_accelerators: tuple[Accelerator, ...] = ()
+    cuda_graphs: bool = False
 
 
 class WarmupData(enum.Enum):
