@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from ortolan.frontends.header_forwarding import NO_FORWARDING, HeaderForwarding
 from ortolan.inference.request import InferenceRequest
+from ortolan.protocol.serialized import Raw, Serialized
 
 _RAISE_ERRORS = "triton_grpc_error"
 
@@ -31,5 +32,5 @@ class Call:
         return any(key == _RAISE_ERRORS and value.lower() == "true" for key, value in self.metadata)
 
 
-Method = Callable[[bytes, Call], Awaitable[bytes]]
+Method = Callable[[Raw, Call], Awaitable[Serialized]]
 """A unary method: from the request's bytes to the response's. Errors rise as ``OrtolanError`` kinds."""

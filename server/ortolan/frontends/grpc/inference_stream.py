@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
 from ortolan.core.inference_core import InferenceCore
@@ -13,6 +13,8 @@ from ortolan.frontends.grpc.call import Call
 from ortolan.frontends.grpc.error_text import sendable
 from ortolan.frontends.grpc.stream_room import StreamRoom
 from ortolan.protocol import protobuf_codec
+from ortolan.protocol.remembered_messages import RememberedMessages
+from ortolan.protocol.serialized import Raw, Serialized, size_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +24,7 @@ class InferenceStreams:
 
     def __init__(self, core: InferenceCore) -> None:
         self._core = core
+        self._requests = RememberedMessages()
         self._readers: set[asyncio.Task[None]] = set()
 
     def end(self) -> None:
@@ -29,19 +32,21 @@ class InferenceStreams:
         for reader in self._readers:
             reader.cancel()
 
-    async def answers(self, requests: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+    async def answers(self, requests: AsyncIterator[Raw], call: Call) -> AsyncGenerator[Serialized, None]:
         """A serialized ModelStreamInferResponse for each of ``requests``.
 
         What goes wrong with one request is told in its response, and the stream goes on; if the call's metadata
         say ``triton_grpc_error: true``, it is raised instead and ends the stream. Raises Unavailable when the server
         stops, after everything that was read has been answered.
         """
-        stream = _Stream(self._core, call)
+        stream = _Stream(self._core, call, self._requests)
         reader = asyncio.create_task(stream.read(requests))
         self._readers.add(reader)
         try:
             async for answer in stream.answers():
                 yield answer
+                # None is to stay while the next is waited for, which may be hours; here and below.
+                del answer
             await _ended(reader)
         finally:
             self._readers.discard(reader)
@@ -60,32 +65,36 @@ async def _ended(reader: "asyncio.Task[None]") -> None:
 class _Stream:
     """One stream: a task for each request, in a queue that keeps their order."""
 
-    def __init__(self, core: InferenceCore, call: Call) -> None:
+    def __init__(self, core: InferenceCore, call: Call, requests: RememberedMessages) -> None:
         self._core = core
         self._call = call
-        self._order: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+        self._requests = requests
+        self._order: asyncio.Queue[asyncio.Task[Serialized] | None] = asyncio.Queue()
         self._room = StreamRoom()
 
-    async def read(self, requests: AsyncIterator[bytes]) -> None:
+    async def read(self, requests: AsyncIterator[Raw]) -> None:
         """Start each request as it comes, until the client has sent its last."""
         try:
             async for data in requests:
                 await self._room.free()
                 self._room.enter(len(data))
                 self._order.put_nowait(asyncio.create_task(self._answer(data)))
+                del data
         finally:
             self._order.put_nowait(None)
 
-    async def answers(self) -> AsyncIterator[bytes]:
+    async def answers(self) -> AsyncIterator[Serialized]:
         """The answers to what was read, in its order, until reading has ended."""
         while (task := await self._order.get()) is not None:
             try:
                 answer = await task
                 # The next is asked for when gRPC has handed this one to the connection.
                 yield answer
-                self._room.leave(len(answer))
+                self._room.leave(size_bytes(answer))
+                del answer
             finally:
                 task.cancel()
+                del task
 
     async def abandon(self) -> None:
         """Give up what has not been answered, if anything: the client has gone, or an error ended the stream."""
@@ -96,15 +105,15 @@ class _Stream:
                 tasks.append(task)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, data: bytes) -> bytes:
+    async def _answer(self, data: Raw) -> Serialized:
         answer = await self._encoded_answer(data)
-        self._room.answer(len(data), len(answer))
+        self._room.answer(len(data), size_bytes(answer))
         return answer
 
-    async def _encoded_answer(self, data: bytes) -> bytes:
+    async def _encoded_answer(self, data: Raw) -> Serialized:
         trace = FrontendTrace(GRPC) if self._core.tracing.on else None
         try:
-            request = self._call.on_request(protobuf_codec.decode_request(data))
+            request = self._call.on_request(self._requests.decode(data))
             response = await self._core.infer(request, trace)
             final = {**response.parameters, protobuf_codec.FINAL_RESPONSE: True}
             return protobuf_codec.encode_stream_response(replace(response, parameters=final))

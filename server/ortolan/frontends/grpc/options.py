@@ -18,6 +18,8 @@ COMPRESSION_LEVELS = {
     "medium": grpc.Compression.Deflate,
     "high": grpc.Compression.Deflate,
 }
+COMPRESSION_ENCODINGS = {"none": None, "low": "gzip", "medium": "deflate", "high": "deflate"}
+"""The same as names of encodings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,20 @@ class KeepAlive:
 
 @dataclass(frozen=True, slots=True)
 class GrpcOptions:
-    """``timing``: whether each inference tells where its time went. ``compression``: one of ``COMPRESSION_LEVELS``."""
+    """``timing``: whether each inference tells where its time went. ``compression``: one of ``COMPRESSION_LEVELS``.
+
+    ``held_bytes``: what may wait for the rest of requests, and for clients to take their answers; our transport only.
+    """
 
     max_message_bytes: int
+    held_bytes: int = 1 << 30
     timing: bool = False
     compression: str = "none"
     restrictions: Restrictions = NO_RESTRICTIONS
     forwarding: HeaderForwarding = NO_FORWARDING
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
+    shared_port: bool = False
+    """Whether other processes may listen on the port as well."""
 
 
 def channel_options(options: GrpcOptions) -> list[tuple[str, Any]]:
@@ -51,7 +59,7 @@ def channel_options(options: GrpcOptions) -> list[tuple[str, Any]]:
     alive = options.keep_alive
     chosen = [
         # Without this a second server would share the port in silence.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(options.shared_port)),
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.server.max_pending_requests", _MOST_PENDING_CALLS),

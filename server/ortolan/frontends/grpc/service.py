@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
-from ortolan.core.served_version import ServedVersion
 from ortolan.core.tracing import GRPC, FrontendTrace
+from ortolan.core.whole_server import ToldVersion
 from ortolan.errors import NotFound, Unsupported
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
 from ortolan.frontends.grpc.call import Call, Method
 from ortolan.frontends.server_timing import server_timing
 from ortolan.protocol import protobuf_codec
 from ortolan.protocol import protobuf_messages as messages
+from ortolan.protocol.remembered_messages import RememberedMessages
+from ortolan.protocol.serialized import Raw, Serialized
 from ortolan.repository import config_rendering
 
 _INFERENCE_STATISTICS = (
@@ -31,6 +33,7 @@ class InferenceService:
         """``timing``: whether each inference tells where its time went."""
         self._core = core
         self._timing = timing
+        self._requests = RememberedMessages()
 
     def methods(self) -> dict[str, Method]:
         """Every method that this server answers, by its name in the service."""
@@ -48,10 +51,10 @@ class InferenceService:
             "RepositoryModelUnload": self.repository_model_unload,
         }
 
-    async def model_infer(self, data: bytes, call: Call) -> bytes:
+    async def model_infer(self, data: Raw, call: Call) -> Serialized:
         trace = FrontendTrace(GRPC) if self._core.tracing.on else None
         try:
-            request = call.on_request(protobuf_codec.decode_request(data))
+            request = call.on_request(self._requests.decode(data))
             response = await self._core.infer(request, trace)
             start_ns = time.monotonic_ns()
             encoded = protobuf_codec.encode_response(response)
@@ -62,13 +65,13 @@ class InferenceService:
             call.trailers.append(("server-timing", server_timing(response.timing, time.monotonic_ns() - start_ns)))
         return encoded
 
-    async def server_live(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def server_live(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         return _bytes(messages.ServerLiveResponse(live=True))
 
-    async def server_ready(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
-        return _bytes(messages.ServerReadyResponse(ready=self._core.is_ready()))
+    async def server_ready(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+        return _bytes(messages.ServerReadyResponse(ready=await self._core.whole.is_ready()))
 
-    async def model_ready(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def model_ready(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelReadyRequest, data)
         try:
             ready = self._core.model_ready(request.name, request.version)
@@ -77,13 +80,13 @@ class InferenceService:
             ready = False
         return _bytes(messages.ModelReadyResponse(ready=ready))
 
-    async def server_metadata(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def server_metadata(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         found = self._core.metadata
         return _bytes(
             messages.ServerMetadataResponse(name=found.name, version=found.version, extensions=found.extensions)
         )
 
-    async def model_metadata(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def model_metadata(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelMetadataRequest, data)
         found = await self._core.model_metadata(request.name, request.version)
         response = messages.ModelMetadataResponse(name=found.name, versions=found.versions, platform=found.platform)
@@ -91,36 +94,36 @@ class InferenceService:
         _add_tensors(response.outputs, found.outputs)
         return _bytes(response)
 
-    async def model_config(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def model_config(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelConfigRequest, data)
         config = await self._core.model_config(request.name, request.version)
         return _bytes(messages.ModelConfigResponse(config=config_rendering.to_message(config)))
 
-    async def model_statistics(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def model_statistics(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.ModelStatisticsRequest, data)
         response = messages.ModelStatisticsResponse()
-        for version in self._core.statistics(request.name, request.version):
+        for version in await self._core.whole.statistics(request.name, request.version):
             _fill_statistics(response.model_stats.add(), version)
         return _bytes(response)
 
-    async def repository_index(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def repository_index(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.RepositoryIndexRequest, data)
         _refuse_repository_name(request.repository_name)
         response = messages.RepositoryIndexResponse()
-        for entry in await self._core.index(request.ready):
+        for entry in await self._core.whole.index(request.ready):
             response.models.add(name=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
         return _bytes(response)
 
-    async def repository_model_load(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def repository_model_load(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.RepositoryModelLoadRequest, data)
         _refuse_repository_name(request.repository_name)
-        await self._core.load(request.model_name, _chosen_values(request.parameters))
+        await self._core.whole.load(request.model_name, _chosen_values(request.parameters))
         return _bytes(messages.RepositoryModelLoadResponse())
 
-    async def repository_model_unload(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def repository_model_unload(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.RepositoryModelUnloadRequest, data)
         _refuse_repository_name(request.repository_name)
-        await self._core.unload(request.model_name, _chosen_values(request.parameters))
+        await self._core.whole.unload(request.model_name, _chosen_values(request.parameters))
         return _bytes(messages.RepositoryModelUnloadResponse())
 
 
@@ -144,15 +147,15 @@ def _add_tensors(field: Any, tensors: Iterable[TensorMetadata]) -> None:
         field.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
 
 
-def _fill_statistics(message: Any, version: ServedVersion) -> None:
-    numbers = version.statistics
-    message.name = version.name
-    message.version = version.number_text
+def _fill_statistics(message: Any, told: ToldVersion) -> None:
+    numbers = told.numbers.statistics
+    message.name = told.version.name
+    message.version = told.version.number_text
     message.last_inference = numbers.last_inference_ms
     message.inference_count = numbers.inference_count
     message.execution_count = numbers.execution_count
-    if version.memory.size_bytes:
-        message.memory_usage.add(type="CPU", id=0, byte_size=version.memory.size_bytes)
+    if told.numbers.memory_bytes:
+        message.memory_usage.add(type="CPU", id=0, byte_size=told.numbers.memory_bytes)
     for name in _INFERENCE_STATISTICS:
         _fill_duration(getattr(message.inference_stats, name), getattr(numbers, name))
     for size, batch in sorted(numbers.batches.items()):

@@ -5,6 +5,7 @@ from typing import Any
 from ortolan.core.inference_core import InferenceCore
 from ortolan.frontends.grpc.call import Call, Method
 from ortolan.protocol import protobuf_messages as messages
+from ortolan.protocol.serialized import Raw
 
 
 class SettingsService:
@@ -16,21 +17,21 @@ class SettingsService:
     def methods(self) -> dict[str, Method]:
         return {"TraceSetting": self.trace_setting, "LogSettings": self.log_settings}
 
-    async def trace_setting(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def trace_setting(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.TraceSettingRequest, data)
         change = {name: list(setting.value) for name, setting in request.settings.items()}
-        settings = self._core.change_trace_settings(request.model_name, change)
+        settings = await self._core.whole.change_trace_settings(request.model_name, change)
         response = messages.TraceSettingResponse()
         for name, texts in settings.as_answer().items():
             response.settings[name].value.extend(texts)
         return bytes(response.SerializeToString())
 
-    async def log_settings(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def log_settings(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.LogSettingsRequest, data)
-        control = self._core.log_control
-        control.change({name: _chosen(setting) for name, setting in request.settings.items()})
+        change = {name: _chosen(setting) for name, setting in request.settings.items()}
+        settings = await self._core.whole.change_log_settings(change)
         response = messages.LogSettingsResponse()
-        for name, value in control.settings.as_answer().items():
+        for name, value in settings.as_answer().items():
             setattr(response.settings[name], _field_for(value), value)
         return bytes(response.SerializeToString())
 

@@ -5,6 +5,7 @@ from ortolan.core.inference_core import InferenceCore
 from ortolan.core.system_region import SystemRegion
 from ortolan.frontends.grpc.call import Call, Method
 from ortolan.protocol import protobuf_messages as messages
+from ortolan.protocol.serialized import Raw
 
 
 class SharedMemoryService:
@@ -12,6 +13,7 @@ class SharedMemoryService:
 
     def __init__(self, core: InferenceCore) -> None:
         self._regions = core.shared_memory
+        self._whole = core.whole
 
     def methods(self) -> dict[str, Method]:
         return {
@@ -23,7 +25,7 @@ class SharedMemoryService:
             "CudaSharedMemoryUnregister": self.cuda_unregister,
         }
 
-    async def system_status(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def system_status(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.SystemSharedMemoryStatusRequest, data)
         response = messages.SystemSharedMemoryStatusResponse()
         for region in self._regions.status(SystemRegion, request.name):
@@ -32,17 +34,17 @@ class SharedMemoryService:
             told.offset, told.byte_size = region.offset, region.size_bytes
         return bytes(response.SerializeToString())
 
-    async def system_register(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def system_register(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.SystemSharedMemoryRegisterRequest, data)
-        self._regions.register_system(request.name, request.key, request.offset, request.byte_size)
+        await self._whole.register_system(request.name, request.key, request.offset, request.byte_size)
         return bytes(messages.SystemSharedMemoryRegisterResponse().SerializeToString())
 
-    async def system_unregister(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def system_unregister(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.SystemSharedMemoryUnregisterRequest, data)
-        await self._regions.unregister(SystemRegion, request.name)
+        await self._whole.unregister(SystemRegion, request.name)
         return bytes(messages.SystemSharedMemoryUnregisterResponse().SerializeToString())
 
-    async def cuda_status(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def cuda_status(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.CudaSharedMemoryStatusRequest, data)
         response = messages.CudaSharedMemoryStatusResponse()
         for region in self._regions.status(CudaRegion, request.name):
@@ -50,12 +52,12 @@ class SharedMemoryService:
             told.name, told.device_id, told.byte_size = region.name, region.device, region.size_bytes
         return bytes(response.SerializeToString())
 
-    async def cuda_register(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def cuda_register(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.CudaSharedMemoryRegisterRequest, data)
-        await self._regions.register_cuda(request.name, request.raw_handle, request.device_id, request.byte_size)
+        await self._whole.register_cuda(request.name, request.raw_handle, request.device_id, request.byte_size)
         return bytes(messages.CudaSharedMemoryRegisterResponse().SerializeToString())
 
-    async def cuda_unregister(self, data: bytes, call: Call) -> bytes:  # noqa: ARG002
+    async def cuda_unregister(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         request = messages.parse(messages.CudaSharedMemoryUnregisterRequest, data)
-        await self._regions.unregister(CudaRegion, request.name)
+        await self._whole.unregister(CudaRegion, request.name)
         return bytes(messages.CudaSharedMemoryUnregisterResponse().SerializeToString())

@@ -1,0 +1,86 @@
+"""What all connections of one port share on our own transport, and how their calls begin."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import cast
+
+import grpc
+
+from ortolan.errors import Unsupported
+from ortolan.frontends.grpc.http2_answer import Http2Answer
+from ortolan.frontends.grpc.http2_call import Http2Call
+from ortolan.frontends.grpc.http2_exchange import OtherHead, OtherRequests
+from ortolan.frontends.grpc.methods import Methods, Rpc, UnaryRpc
+from ortolan.frontends.grpc.options import COMPRESSION_ENCODINGS, GrpcOptions
+from ortolan.frontends.grpc.request_head import Refusal, RequestHead, is_call, read_head
+from ortolan.frontends.grpc.stream_call import StreamCall
+from ortolan.frontends.grpc.unary_call import UnaryCall
+from ortolan.frontends.held_bytes import HeldBytes
+from ortolan.http2.connection import Http2Connection
+from ortolan.http2.header_blocks import HeaderList
+from ortolan.http2.limits import Http2Limits
+from ortolan.http2.stream import Stream
+from ortolan.protocol.grpc_framing import ByteCount, MessageReader
+
+_NO_METHOD = "Method not found!"
+
+
+class GrpcService:
+    """The methods, and the limits."""
+
+    def __init__(
+        self, methods: Methods, options: GrpcOptions, limits: Http2Limits, others: OtherRequests | None = None
+    ) -> None:
+        """``others`` reads the fields of requests that are no gRPC calls, where the port is not gRPC's alone."""
+        self._others = others
+        self._methods = methods
+        self._by_path: Mapping[str, Rpc] = {rpc.name.path: rpc for rpc in methods.all}
+        self._max_message_bytes = options.max_message_bytes
+        self._compression = COMPRESSION_ENCODINGS[options.compression]
+        self.keep_alive = options.keep_alive
+        self.limits = limits
+        self.held = HeldBytes(options.held_bytes)
+
+    def head(self, headers: HeaderList) -> RequestHead | Refusal | OtherHead:
+        """What ``headers`` ask for, read once for equal ones."""
+        if headers.meaning is None:
+            if self._others is None or is_call(headers, self._by_path):
+                headers.meaning = read_head(headers, self._by_path)
+            else:
+                headers.meaning = self._others(headers)
+        return cast("RequestHead | Refusal | OtherHead", headers.meaning)
+
+    def call(
+        self,
+        head: RequestHead,
+        http2: Http2Connection,
+        stream: Stream,
+        count: ByteCount,
+        flush: Callable[[], None],
+        now_s: float,
+    ) -> Http2Call:
+        """The call that ``head`` begins at ``now_s``, by the loop; see ``Http2Call`` for ``count`` and ``flush``.
+
+        Raises Unsupported for a method that is not there, Restricted where the operator keeps the call out.
+        """
+        rpc = head.rpc
+        if rpc is None:
+            raise Unsupported(_NO_METHOD)
+        answer = Http2Answer(http2, stream)
+        call = self._methods.call(rpc.name, head.timeout_s, head.metadata)
+        encoding = self._compression
+        if encoding is not None and rpc.name.category == "inference" and encoding in head.accepts:
+            answer.encoding = encoding
+        reader = partial(MessageReader, self._max_message_bytes, head.encoding, count)
+        if isinstance(rpc, UnaryRpc):
+            return UnaryCall(rpc, call, answer, self._max_message_bytes, reader, flush, now_s)
+        return StreamCall(rpc.run, call, answer, reader(), flush)
+
+
+def refuse(answer: Http2Answer, refusal: Refusal) -> None:
+    if refusal.http_status != 200:
+        answer.refuse(refusal.http_status, refusal.message)
+    elif refusal.too_large:
+        answer.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, refusal.message)
+    else:
+        answer.fail(grpc.StatusCode.INTERNAL, refusal.message)

@@ -1,0 +1,109 @@
+"""Every method of the gRPC port, whatever transport is below."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from ortolan.core.inference_core import InferenceCore
+from ortolan.frontends.deadlines import deadline_after
+from ortolan.frontends.grpc.call import Call, Method
+from ortolan.frontends.grpc.categories import category_of
+from ortolan.frontends.grpc.direct_inferences import DirectInferences
+from ortolan.frontends.grpc.health import HealthService
+from ortolan.frontends.grpc.inference_stream import InferenceStreams
+from ortolan.frontends.grpc.options import GrpcOptions
+from ortolan.frontends.grpc.reflected import Reflection
+from ortolan.frontends.grpc.service import InferenceService
+from ortolan.frontends.grpc.settings import SettingsService
+from ortolan.frontends.grpc.shared_memory import SharedMemoryService
+from ortolan.protocol import protobuf_messages as messages
+from ortolan.protocol.serialized import Raw, Serialized
+
+StreamMethod = Callable[[AsyncIterator[Raw], Call], AsyncGenerator[Serialized, None]]
+"""From any number of requests to any number of responses."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodName:
+    """A method's names; ``category`` is Triton's, "" for none."""
+
+    service: str
+    method: str
+    category: str = ""
+
+    @property
+    def path(self) -> str:
+        return f"/{self.service}/{self.method}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryRpc:
+    name: MethodName
+    run: Method
+    direct: DirectInferences | None = None
+    """Who may answer without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRpc:
+    name: MethodName
+    run: StreamMethod
+
+
+Rpc = UnaryRpc | StreamRpc
+
+
+class Methods:
+    """The methods of a port, and what is done for each call before its method sees it."""
+
+    def __init__(self, rpcs: Sequence[Rpc], options: GrpcOptions, end_streams: Callable[[], None]) -> None:
+        """``end_streams`` lets streams answer what they have read, and end: for when the server stops."""
+        self.all = tuple(rpcs)
+        self.end_streams = end_streams
+        self._restrictions = options.restrictions
+        self._forwarding = options.forwarding
+
+    def call(self, name: MethodName, left_s: float | None, metadata: tuple[tuple[str, str], ...]) -> Call:
+        """What a method is told of a call with ``left_s`` seconds left (None: no deadline) and text ``metadata``.
+
+        Raises Restricted where the operator keeps the call out.
+        """
+        if self._restrictions and name.category:
+            self._restrictions.check(name.category, dict(metadata).get)
+        return Call(deadline_after(left_s) if left_s is not None else 0, metadata, self._forwarding)
+
+
+def served_methods(core: InferenceCore, options: GrpcOptions) -> Methods:
+    """Every method that this server has."""
+    health = HealthService(core)
+    streams = InferenceStreams(core)
+
+    def end_streams() -> None:
+        health.end_watches()
+        streams.end()
+
+    return Methods([*_inference(core, streams, options), *_health(health), _reflection()], options, end_streams)
+
+
+def _inference(core: InferenceCore, streams: InferenceStreams, options: GrpcOptions) -> list[Rpc]:
+    unary = InferenceService(core, options.timing).methods() | SettingsService(core).methods()
+    unary |= SharedMemoryService(core).methods()
+    # Where models are told some of a call's metadata, its message does not say all.
+    direct = {} if options.forwarding else {"ModelInfer": DirectInferences(core, options.timing)}
+    return [
+        *(UnaryRpc(_name(messages.INFERENCE_SERVICE, name), run, direct.get(name)) for name, run in unary.items()),
+        StreamRpc(_name(messages.INFERENCE_SERVICE, "ModelStreamInfer"), streams.answers),
+    ]
+
+
+def _health(health: HealthService) -> list[Rpc]:
+    service = messages.HEALTH_SERVICE
+    return [UnaryRpc(_name(service, "Check"), health.check), StreamRpc(_name(service, "Watch"), health.watch)]
+
+
+def _reflection() -> Rpc:
+    reflection = Reflection()
+    return StreamRpc(MethodName(reflection.service, reflection.method), reflection.answers)
+
+
+def _name(service: str, method: str) -> MethodName:
+    return MethodName(service, method, category_of(method))
