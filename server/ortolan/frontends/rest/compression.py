@@ -1,9 +1,10 @@
 """gzip and deflate, both ways: bodies of requests within a limit, and the encoding that a client likes best."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ortolan.errors import InvalidArgument, UnsupportedEncoding
+from ortolan.frontends.rest.http_request import Body
 
 ENCODINGS = ("gzip", "deflate")
 
@@ -19,7 +20,7 @@ _MOST_MEMBERS = 1000
 _PIECE_BYTES = 64 << 10
 
 
-def decompressed(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+def decompressed(body: Body, encoding: str, limit_bytes: int) -> Body:
     """``body`` without its Content-Encoding; never more than ``limit_bytes`` and a little are held on the way.
 
     Raises UnsupportedEncoding for another encoding, InvalidArgument for a body that is not what it says or becomes
@@ -45,7 +46,7 @@ def decompressed(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _decompressed_pieces(body: bytes, name: str, at_most: int) -> Iterator[bytes]:
+def _decompressed_pieces(body: Body, name: str, at_most: int) -> Iterator[bytes]:
     """What ``body`` holds, up to ``at_most`` bytes of it. gzip may hold several members, one after the other.
 
     Raises InvalidArgument where the last member is not whole, or there are too many; zlib.error for what is none.
@@ -102,12 +103,12 @@ def _weight(parameters: str) -> float:
     return weight if 0 <= weight <= 1 else 0.0
 
 
-def pays(body: bytes) -> bool:
-    """Whether a body is large enough to be sent compressed: below, headers and time outweigh what is saved."""
-    return len(body) >= _SMALLEST_BYTES
+def pays(size: int) -> bool:
+    """Whether a body of ``size`` bytes is worth compressing: below, headers and time outweigh what is saved."""
+    return size >= _SMALLEST_BYTES
 
 
-def compressed(body: bytes, encoding: str) -> bytes:
-    """``body`` in one of ``ENCODINGS``."""
+def compressed(body: Iterable[bytes | memoryview], encoding: str) -> list[bytes]:
+    """``body``, in pieces, in one of ``ENCODINGS``, in pieces as well."""
     encoder = zlib.compressobj(_LEVEL, zlib.DEFLATED, _CONTAINERS[encoding])
-    return encoder.compress(body) + encoder.flush()
+    return [*map(encoder.compress, body), encoder.flush()]

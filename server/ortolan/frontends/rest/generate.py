@@ -12,8 +12,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.frontends.rest.asgi_request import AsgiRequest, response_of
 from ortolan.frontends.rest.bodies import GenerateResponseBody
 from ortolan.frontends.rest.documented_errors import Responses, inference_errors
+from ortolan.frontends.rest.http_request import HttpRequest
 from ortolan.frontends.rest.inference_exchange import InferenceExchange
 from ortolan.inference.request import InferenceResponse
 from ortolan.protocol import generate_codec
@@ -32,6 +34,7 @@ _REQUEST: dict[str, Any] = {
     },
     "additionalProperties": {"anyOf": [_VALUE, {"type": "array"}]},
 }
+_EVENTS = b"text/event-stream; charset=utf-8"
 _EVENT: Responses = {
     200: {
         "description": "One event, whose data is the answer of 'generate'",
@@ -43,22 +46,24 @@ _EVENT: Responses = {
 def router(core: InferenceCore, exchange: InferenceExchange) -> APIRouter:
     routes = APIRouter(tags=["inference"])
 
-    async def inferred(name: str, version: str, request: Request) -> tuple[InferenceResponse, bytes, int]:
+    async def inferred(name: str, version: str, asked: HttpRequest) -> tuple[InferenceResponse, bytes, int]:
         """The response, its text and when its encoding began."""
-        body = await exchange.body(request.scope, request.receive)
-        asked = generate_codec.decode_request(name, version, body, await core.signature(name, version))
-        response = await exchange.infer(asked, request.scope, request.receive)
+        body = bytes(await exchange.body(asked))
+        request = generate_codec.decode_request(name, version, body, await core.signature(name, version))
+        response = await exchange.infer(request, asked)
         encode_start_ns = time.monotonic_ns()
         return response, generate_codec.encode_response(response), encode_start_ns
 
     async def generate(model_name: str, model_version: str, request: Request) -> Response:
-        response, text, start_ns = await inferred(model_name, model_version, request)
-        return await exchange.answer(text, "application/json", request.scope, response, start_ns)
+        asked = AsgiRequest(request.scope, request.receive)
+        response, text, start_ns = await inferred(model_name, model_version, asked)
+        return response_of(await exchange.answer((text,), b"application/json", asked, response, start_ns))
 
     async def generate_stream(model_name: str, model_version: str, request: Request) -> Response:
-        response, text, start_ns = await inferred(model_name, model_version, request)
+        asked = AsgiRequest(request.scope, request.receive)
+        response, text, start_ns = await inferred(model_name, model_version, asked)
         event = generate_codec.event(text)
-        return await exchange.answer(event, "text/event-stream; charset=utf-8", request.scope, response, start_ns)
+        return response_of(await exchange.answer((event,), _EVENTS, asked, response, start_ns))
 
     whole: Responses = {200: {"model": GenerateResponseBody, "description": "The outputs"}}
     for answer, tail, summary, success in (

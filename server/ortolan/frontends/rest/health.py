@@ -32,7 +32,7 @@ def router(core: InferenceCore) -> APIRouter:
         },
     )
     async def ready() -> Response:
-        if core.is_ready():
+        if await core.whole.is_ready():
             return json_response(ReadyBody(ready=True))
         return json_response(ReadyBody(ready=False), 503 if core.draining else 400)
 

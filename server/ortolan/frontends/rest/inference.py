@@ -1,17 +1,21 @@
-"""``POST /v2/models/{model}[/versions/{version}]/infer``: the hot route, on plain ASGI below FastAPI."""
+"""``POST /v2/models/{model}[/versions/{version}]/infer``: the hot route, the same on ASGI and in the HTTP protocol."""
 
+import asyncio
 import re
 import time
 
-from starlette.types import Receive, Scope, Send
-
 from ortolan.core.inference_core import InferenceCore
-from ortolan.errors import InvalidArgument
-from ortolan.frontends.rest.inference_exchange import Headers, InferenceExchange
-from ortolan.frontends.rest.request_body import header
-from ortolan.inference.request import InferenceRequest
+from ortolan.errors import InvalidArgument, OrtolanError, Unavailable
+from ortolan.frontends.rest.answer import Answer, Headers, bug_answer, error_answer
+from ortolan.frontends.rest.http_request import Body, HttpRequest
+from ortolan.frontends.rest.inference_exchange import InferenceExchange
+from ortolan.inference.request import InferenceRequest, InferenceResponse
 from ortolan.protocol import json_codec
+from ortolan.protocol.json_codec import EncodedResponse
 from ortolan.protocol.json_document import BrokenJson
+from ortolan.protocol.remembered_json import RememberedJson
+
+STOPPED = Unavailable("the server stopped before this request was answered; send it to another, or again later")
 
 _BINARY_HINT = (
     "; where binary data follow the JSON, the header Inference-Header-Content-Length says how long the JSON is (0 for "
@@ -19,52 +23,73 @@ _BINARY_HINT = (
 )
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
+Target = tuple[str, str]
+"""The model and the version ("" for none) that an inference is sent to."""
 
-def inference_path(scope: Scope) -> tuple[str, str] | None:
-    """The model and the version ("" for none) that an inference is sent to; None for any other request."""
-    if scope["type"] != "http" or not scope["path"].endswith("/infer"):
+
+def inference_target(path: str) -> Target | None:
+    """Where a request with this path is to infer; None for any other path."""
+    if not path.endswith("/infer"):
         return None
-    found = _PATH.fullmatch(scope["path"])
+    found = _PATH.fullmatch(path)
     return (found[1], found[2] or "") if found else None
 
 
 class InferenceEndpoint:
-    """Reads, decodes, asks the core, encodes and sends; errors rise to the application's error report."""
+    """Reads, decodes, asks the core and encodes."""
 
     def __init__(self, core: InferenceCore, exchange: InferenceExchange) -> None:
         self._core = core
         self._exchange = exchange
+        self._requests = RememberedJson()
 
-    async def answer(self, name: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; nothing is sent before the whole answer is there."""
-        body = await self._exchange.body(scope, receive)
-        request = await self._decode(name, version, scope, body)
-        response = await self._exchange.infer(request, scope, receive)
+    async def answer(self, path: str, target: Target, asked: HttpRequest) -> Answer | None:
+        """The whole answer, whatever happens; None where nobody is there to hear it."""
+        try:
+            return await self._inferred(*target, asked)
+        except OrtolanError as error:
+            return error_answer(error)
+        # Cancelled is who has gone, and what outlasts a stopping server's grace period; only that can still be told.
+        except asyncio.CancelledError:
+            return error_answer(STOPPED) if self._core.draining else None
+        except Exception as error:
+            return bug_answer(path, error)
+
+    async def _inferred(self, name: str, version: str, asked: HttpRequest) -> Answer:
+        body = asked.whole_body
+        request = await self._decoded(name, version, asked, body if body else await self._exchange.body(asked))
+        response = await self._exchange.infer(request, asked)
         start_ns = time.monotonic_ns()
         encoded = json_codec.encode_response(response, request)
-        content_type, extra = _form(encoded.header_length)
-        headers, sent = await self._exchange.finished(encoded.body, content_type, scope, response, start_ns, extra)
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": sent})
+        if asked.learn is not None:
+            asked.learn(request)
+        return await self.encoded_answer(encoded, asked, response, start_ns)
 
-    async def _decode(self, name: str, version: str, scope: Scope, body: bytes) -> InferenceRequest:
-        header_length = header(scope, b"inference-header-content-length")
+    async def encoded_answer(
+        self, encoded: EncodedResponse, asked: HttpRequest, response: InferenceResponse, start_ns: int
+    ) -> Answer:
+        """The answer with this body; see ``InferenceExchange.answer``."""
+        content_type, extra = form_headers(encoded.header_length)
+        return await self._exchange.answer(encoded.pieces, content_type, asked, response, start_ns, extra)
+
+    async def _decoded(self, name: str, version: str, asked: HttpRequest, body: Body) -> InferenceRequest:
+        header_length = asked.header(b"inference-header-content-length")
         if json_codec.is_raw_request(header_length):
             return json_codec.decode_raw_request(name, version, body, await self._core.signature(name, version))
         try:
-            return json_codec.decode_request(name, version, body, header_length)
+            return self._requests.decode(name, version, body, header_length)
         except BrokenJson as error:
-            if header_length is None and _says_binary(scope):
+            if header_length is None and _says_binary(asked):
                 raise InvalidArgument(f"{error.message}{_BINARY_HINT}") from error
             raise
 
 
-def _says_binary(scope: Scope) -> bool:
-    return (header(scope, b"content-type") or "").lower().startswith("application/octet-stream")
+def _says_binary(asked: HttpRequest) -> bool:
+    return (asked.header(b"content-type") or "").lower().startswith("application/octet-stream")
 
 
-def _form(header_length: int | None) -> tuple[str, Headers]:
+def form_headers(header_length: int | None) -> tuple[bytes, Headers]:
     """The content type of an answer, and the header that says where its JSON ends."""
     if header_length is None:
-        return "application/json", []
-    return "application/octet-stream", [(b"inference-header-content-length", b"%d" % header_length)]
+        return b"application/json", []
+    return b"application/octet-stream", [(b"inference-header-content-length", b"%d" % header_length)]

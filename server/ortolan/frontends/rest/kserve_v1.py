@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import Unsupported
+from ortolan.frontends.rest.asgi_request import AsgiRequest, response_of
 from ortolan.frontends.rest.bodies import ModelNamesBody, ModelReadyBody, PredictionsBody
 from ortolan.frontends.rest.documented_errors import error, inference_errors
 from ortolan.frontends.rest.inference_exchange import InferenceExchange
@@ -64,13 +65,14 @@ def router(core: InferenceCore, exchange: InferenceExchange) -> APIRouter:
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}},
     )
     async def v1_predict(model_name: str, request: Request) -> Response:
-        body = await exchange.body(request.scope, request.receive)
+        asked = AsgiRequest(request.scope, request.receive)
+        body = bytes(await exchange.body(asked))
         core.require_ready(model_name)
-        asked, layout = v1_codec.decode_request(model_name, "", body, await core.signature(model_name, ""))
-        response = await exchange.infer(asked, request.scope, request.receive)
+        inference, layout = v1_codec.decode_request(model_name, "", body, await core.signature(model_name, ""))
+        response = await exchange.infer(inference, asked)
         encode_start_ns = time.monotonic_ns()
         text = v1_codec.encode_response(response, layout)
-        return await exchange.answer(text, "application/json", request.scope, response, encode_start_ns)
+        return response_of(await exchange.answer((text,), b"application/json", asked, response, encode_start_ns))
 
     # In no document: it is there to say so, and not to be called.
     @routes.post(_MODEL + ":explain", include_in_schema=False)

@@ -34,7 +34,7 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         openapi_extra=_CHANGE,
     )
     async def change_log_settings(request: Request) -> Response:
-        core.log_control.change(await read_json_object(request, max_body_bytes))
+        await core.whole.change_log_settings(await read_json_object(request, max_body_bytes))
         return _answer(core)
 
     return routes

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from ortolan.core.ensemble_version import BATCHED_BY_STEPS
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.served_version import ServedVersion
+from ortolan.core.whole_server import ToldVersion
 from ortolan.execution.cost_curve import gain
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
 from ortolan.frontends.rest.bodies import (
@@ -48,7 +49,7 @@ def router(core: InferenceCore) -> APIRouter:
     # Before /v2/models/{model_name}, which would take "stats" for a model's name.
     @routes.get("/v2/models/stats", summary="Statistics of every ready version", response_model=StatisticsBody)
     async def all_statistics() -> Response:
-        return _statistics(core.statistics("", ""))
+        return _statistics(await core.whole.statistics("", ""))
 
     _add_model_routes(routes, core)
     return routes
@@ -79,7 +80,7 @@ def _add_model_routes(routes: APIRouter, core: InferenceCore) -> None:
         return Response(orjson.dumps(found), media_type="application/json")
 
     async def statistics(model_name: str, model_version: str) -> Response:
-        return _statistics(core.statistics(model_name, model_version))
+        return _statistics(await core.whole.statistics(model_name, model_version))
 
     unready: _Responses = {400: {"model": ModelReadyBody | ErrorBody, "description": "Not ready"}}
     unavailable: _Responses = {400: {"model": ErrorBody, "description": "The model or the version is not available"}}
@@ -114,12 +115,12 @@ def _tensor(tensor: TensorMetadata) -> TensorMetadataBody:
     return TensorMetadataBody(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
 
 
-def _statistics(versions: list[ServedVersion]) -> Response:
+def _statistics(versions: list[ToldVersion]) -> Response:
     return json_response(StatisticsBody(model_stats=[_version_statistics(version) for version in versions]))
 
 
-def _version_statistics(version: ServedVersion) -> ModelStatisticsBody:
-    numbers = version.statistics
+def _version_statistics(told: ToldVersion) -> ModelStatisticsBody:
+    version, numbers = told.version, told.numbers.statistics
     return ModelStatisticsBody(
         name=version.name,
         version=version.number_text,
@@ -138,13 +139,12 @@ def _version_statistics(version: ServedVersion) -> ModelStatisticsBody:
         ),
         response_stats={},
         batch_stats=[_batch(size, batch) for size, batch in sorted(numbers.batches.items())],
-        memory_usage=_memory(version),
+        memory_usage=_memory(told.numbers.memory_bytes),
         batching=_batching(version),
     )
 
 
-def _memory(version: ServedVersion) -> list[MemoryUsageBody]:
-    size_bytes = version.memory.size_bytes
+def _memory(size_bytes: int) -> list[MemoryUsageBody]:
     return [MemoryUsageBody(type="CPU", id=0, byte_size=size_bytes)] if size_bytes else []
 
 

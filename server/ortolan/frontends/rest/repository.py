@@ -43,7 +43,7 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         only_ready = (await read_json_object(request, max_body_bytes)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidArgument(f"'ready' expects true or false, got {type(only_ready).__name__}")
-        entries = await core.index(only_ready)
+        entries = await core.whole.index(only_ready)
         present = [
             {"name": e.name}
             | {k: v for k, v in (("version", e.version), ("state", e.state), ("reason", e.reason)) if v}
@@ -61,7 +61,7 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
     async def load(model_name: str, request: Request) -> Response:
         parameters = _load_parameters(await read_json_object(request, max_body_bytes))
         with cancelled_on_disconnect(request.receive):
-            await core.load(model_name, parameters)
+            await core.whole.load(model_name, parameters)
         return Response()
 
     @routes.post(
@@ -72,7 +72,7 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         openapi_extra=_documented(UnloadRequestBody),
     )
     async def unload(model_name: str, request: Request) -> Response:
-        await core.unload(model_name, _parameters(await read_json_object(request, max_body_bytes)))
+        await core.whole.unload(model_name, _parameters(await read_json_object(request, max_body_bytes)))
         return Response()
 
     # Triton's clients know these forms, and no server honours them: so they are answered, and not offered.

@@ -38,20 +38,20 @@ _REFUSED: _Responses = {
 
 def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
     routes = APIRouter(tags=["shared memory"])
-    regions = core.shared_memory
+    whole = core.whole
 
     async def register_system(region_name: str, request: Request) -> Response:
         fields = await read_json_object(request, max_body_bytes)
         key = text_member(fields, "key", _REQUEST)
         offset = whole_number_member(fields, "offset", _REQUEST) if "offset" in fields else 0
-        regions.register_system(region_name, key, offset, whole_number_member(fields, "byte_size", _REQUEST))
+        await whole.register_system(region_name, key, offset, whole_number_member(fields, "byte_size", _REQUEST))
         return Response()
 
     async def register_cuda(region_name: str, request: Request) -> Response:
         fields = await read_json_object(request, max_body_bytes)
         handle = _decoded(text_member(object_member(fields, "raw_handle", _REQUEST), "b64", "'raw_handle'"))
         device = whole_number_member(fields, "device_id", _REQUEST)
-        await regions.register_cuda(region_name, handle, device, whole_number_member(fields, "byte_size", _REQUEST))
+        await whole.register_cuda(region_name, handle, device, whole_number_member(fields, "byte_size", _REQUEST))
         return Response()
 
     _add_register(routes, SystemRegion, register_system, SystemRegionRequestBody)
@@ -109,7 +109,7 @@ def _add_status(routes: APIRouter, core: InferenceCore, kind: type[MemoryRegion]
 
 def _add_unregister(routes: APIRouter, core: InferenceCore, kind: type[MemoryRegion]) -> None:
     async def unregister(region_name: str) -> Response:
-        await core.shared_memory.unregister(kind, region_name)
+        await core.whole.unregister(kind, region_name)
         return Response()
 
     async def unregister_all() -> Response:

@@ -38,7 +38,8 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         openapi_extra=_CHANGE,
     )
     async def change_trace_settings(request: Request) -> Response:
-        return _answer(core.change_trace_settings(ALL_MODELS, await read_json_object(request, max_body_bytes)))
+        change = await read_json_object(request, max_body_bytes)
+        return _answer(await core.whole.change_trace_settings(ALL_MODELS, change))
 
     @routes.get(_MODEL, summary="Trace settings of a model", response_model=TraceSettingsBody, responses=_NOT_FOUND)
     async def model_trace_settings(model_name: str) -> Response:
@@ -52,7 +53,8 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         openapi_extra=_CHANGE,
     )
     async def change_model_trace_settings(model_name: str, request: Request) -> Response:
-        return _answer(core.change_trace_settings(model_name, await read_json_object(request, max_body_bytes)))
+        change = await read_json_object(request, max_body_bytes)
+        return _answer(await core.whole.change_trace_settings(model_name, change))
 
     return routes
 
