@@ -286,10 +286,10 @@ def _optimization() -> Iterator[Row]:
     at, block = "optimization", "optimization { %s }"
     yield honoured(f"{at}.graph.level", block % "graph { level: -1 }", lambda c: c.optimization.graph_level, -1)
     yield warned(f"{at}.priority", block % "priority: PRIORITY_MAX", f"{at}.priority is ignored")
+    yield honoured(f"{at}.cuda.graphs", block % "cuda { graphs: true }", lambda c: c.optimization.cuda_graphs, True)
     spec = 'cuda { graph_spec { batch_size: 1 input { key: "x" value { dim: 1 } } %s } }'
     bound = 'graph_lower_bound { batch_size: 1 input { key: "x" value { dim: 1 } } }'
     for field, text in (
-        ("graphs", "cuda { graphs: true }"),
         ("busy_wait_events", "cuda { busy_wait_events: true }"),
         ("output_copy_stream", "cuda { output_copy_stream: true }"),
         ("graph_spec.batch_size", spec % ""),
@@ -297,7 +297,7 @@ def _optimization() -> Iterator[Row]:
         ("graph_spec.graph_lower_bound.batch_size", spec % bound),
         ("graph_spec.graph_lower_bound.input.dim", spec % bound),
     ):
-        yield warned(f"{at}.cuda.{field}", block % text, f"{at}.cuda is ignored")
+        yield warned(f"{at}.cuda.{field}", block % text, f"{at}.cuda.{field.partition('.')[0]} is ignored")
     for kind in ("gpu", "cpu"):
         accelerator = f'{kind}_execution_accelerator {{ name: "openvino" parameters {{ key: "k" value: "v" }} }}'
         text = block % f"execution_accelerators {{ {accelerator} }}"

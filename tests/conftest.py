@@ -29,6 +29,13 @@ def model_repo_server() -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
+def grpcio_server() -> Iterator[ServerProcess]:
+    """The example models, and grpcio's transport."""
+    with running(ROOT / "model_repo", "--grpc-transport=grpcio") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def small_models_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """``identity_fp32`` and so on for each datatype, ``large`` of any width, ``slow``, ``gather``, ``slower``."""
     repository = tmp_path_factory.mktemp("small_models")

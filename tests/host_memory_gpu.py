@@ -15,6 +15,7 @@ HANDLE_BYTES = 64
 class Status(enum.IntEnum):
     SUCCESS = 0
     INVALID_VALUE = 1
+    OUT_OF_MEMORY = 2
     INVALID_DEVICE = 101
     INVALID_HANDLE = 400
 
@@ -34,6 +35,18 @@ class Handle:
         return ctypes.addressof(self.bytes)
 
 
+class Stream:
+    """``cudaStream_t``: copies that are done when somebody waits for them."""
+
+    def __init__(self) -> None:
+        self.copies: list[tuple[int, int, int]] = []
+
+    def wait(self) -> None:
+        for into, source, size in self.copies:
+            ctypes.memmove(into, source, size)
+        self.copies.clear()
+
+
 @dataclass
 class HostMemoryGpu:
     """Stands for both modules of the bindings, runtime and driver."""
@@ -45,6 +58,13 @@ class HostMemoryGpu:
     """The thread of each call that closed an allocation."""
     unsynchronised: int = 0
     """Copies to the device that nobody has waited for yet."""
+    room_bytes: int = 1 << 30
+    """Of the device, and of page-locked host memory."""
+    only_its_own: bool = True
+    """Whether copies fail that are of none of its allocations, as they would with memory that is the host's."""
+    device: dict[int, Any] = field(default_factory=dict)
+    host: dict[int, Any] = field(default_factory=dict)
+    streams: "list[Stream]" = field(default_factory=list)
 
     CUDA_IPC_HANDLE_SIZE = HANDLE_BYTES
     cudaIpcMemLazyEnablePeerAccess = 1  # noqa: N815
@@ -92,8 +112,59 @@ class HostMemoryGpu:
         self.unsynchronised += kind == Direction.cudaMemcpyHostToDevice
         return (Status.SUCCESS,)
 
-    def cudaStreamSynchronize(self, _stream: int) -> tuple[Status]:  # noqa: N802
+    def cudaStreamSynchronize(self, stream: "int | Stream") -> tuple[Status]:  # noqa: N802
         self.unsynchronised = 0
+        if isinstance(stream, Stream):
+            stream.wait()
+        return (Status.SUCCESS,)
+
+    # What sessions use: host and device memory, and streams whose copies are done when somebody waits, not before.
+
+    cudaHostAllocPortable = 1  # noqa: N815
+    cudaStreamNonBlocking = 1  # noqa: N815
+
+    def cudaMalloc(self, size: int) -> tuple[Status, int | None]:  # noqa: N802
+        return self._allocated("device", size)
+
+    def cudaFree(self, address: int) -> tuple[Status]:  # noqa: N802
+        return self._freed("device", address)
+
+    def cudaHostAlloc(self, size: int, flags: int) -> tuple[Status, int | None]:  # noqa: N802
+        assert flags == self.cudaHostAllocPortable
+        return self._allocated("host", size)
+
+    def cudaFreeHost(self, address: int) -> tuple[Status]:  # noqa: N802
+        return self._freed("host", address)
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Status, "Stream"]:  # noqa: N802
+        assert flags == self.cudaStreamNonBlocking
+        self.streams.append(Stream())
+        return Status.SUCCESS, self.streams[-1]
+
+    def cudaStreamDestroy(self, stream: "Stream") -> tuple[Status]:  # noqa: N802
+        self.streams.remove(stream)
+        return (Status.SUCCESS,)
+
+    def cudaMemcpyAsync(  # noqa: N802
+        self, into: int, source: int, size: int, kind: Direction, stream: "Stream"
+    ) -> tuple[Status]:
+        device = into if kind == Direction.cudaMemcpyHostToDevice else source
+        inside = any(start <= device and device + size <= start + len(held) for start, held in self.device.items())
+        if self.only_its_own and not inside:
+            return (Status.INVALID_VALUE,)
+        stream.copies.append((into, source, size))
+        return (Status.SUCCESS,)
+
+    def _allocated(self, where: str, size: int) -> tuple[Status, int | None]:
+        held: dict[int, Any] = getattr(self, where)
+        if size + sum(map(len, held.values())) > self.room_bytes:
+            return Status.OUT_OF_MEMORY, None
+        buffer = ctypes.create_string_buffer(size)
+        held[ctypes.addressof(buffer)] = buffer
+        return Status.SUCCESS, ctypes.addressof(buffer)
+
+    def _freed(self, where: str, address: int) -> tuple[Status]:
+        del getattr(self, where)[address]
         return (Status.SUCCESS,)
 
     def _open_ranges(self) -> list[tuple[int, int]]:

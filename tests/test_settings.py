@@ -28,6 +28,7 @@ TEXTS = [
     ("pin_model", "a, b", ("a", "b")),
     ("model_idle_secs", "0", 0.0),
     ("arena_idle_secs", "0", 0.0),
+    ("processes", "1", 1),
     ("model_load_thread_count", "2", 2),
     ("device", "cpu", "cpu"),
     ("intra_op_threads", "8", 8),
@@ -40,6 +41,7 @@ TEXTS = [
     ("calibration_cache", "none", "none"),
     ("compiled_cache_directory", "off", "off"),
     ("compiled_cache_size", "1000000", 1_000_000),
+    ("tensorrt_cache_directory", "off", "off"),
     ("model_copy_directory", "/mnt/copies", "/mnt/copies"),
     ("external_data_hard_links", "refuse", "refuse"),
     ("model_manifest", "require", "require"),
@@ -68,6 +70,7 @@ TEXTS = [
     ("grpc_port", "65535", 65535),
     ("grpc_header_forward_pattern", "^x-", "^x-"),
     ("grpc_restricted_protocol", "inference:k=v", ("inference:k=v",)),
+    ("grpc_transport", "grpcio", "grpcio"),
     ("grpc_infer_response_compression_level", "high", "high"),
     ("grpc_keepalive_time", "1000", 1000),
     ("grpc_keepalive_timeout", "2000", 2000),
@@ -203,12 +206,39 @@ def test_all_wrong_values_are_named_at_once() -> None:
         ({"model_idle_secs": "5"}, "--model-idle-secs needs --load-on-demand"),
         ({"model_memory_budget": "8 parsec"}, "--model-memory-budget expects bytes such as 8GiB"),
         ({"allow_http": "false", "allow_grpc": "false"}, "at least one of --allow-http and --allow-grpc"),
+        (
+            {"http_port": "80", "grpc_port": "80", "grpc_address": "::"},
+            "--http-port=80 and --grpc-port=80 ask for one port for both, but --http-address=127.0.0.1 and "
+            "--grpc-address=:: are not the same; give both the same address, or different ports",
+        ),
+        (
+            {"http_port": "80", "grpc_port": "80", "grpc_transport": "grpcio"},
+            "--http-port=80 and --grpc-port=80 ask for one port for both, which --grpc-transport=grpcio cannot share; ",
+        ),
+        ({"metrics_port": "8000"}, "--metrics-port=8000 is the port for HTTP already; give metrics another one, 0 for"),
+        ({"metrics_port": "8001"}, "--metrics-port=8001 is the port for gRPC already; "),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(flags: dict[str, object], said: str) -> None:
     with pytest.raises(StartupError) as refused:
         read_settings(flags, {})
     assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("given", "one_port"),
+    [
+        ({}, False),
+        ({"http_port": "80", "grpc_port": "80"}, True),
+        ({"http_port": "0", "grpc_port": "0"}, False),  # two free ports
+        ({"http_port": "80", "grpc_port": "80", "allow_grpc": "false", "grpc_address": "::"}, False),
+        ({"http_port": "80", "grpc_port": "80", "allow_http": "false", "grpc_transport": "grpcio"}, False),
+        ({"metrics_port": "8000", "metrics_address": "10.0.0.1"}, False),
+        ({"metrics_port": "8000", "allow_metrics": "false"}, False),
+    ],
+)
+def test_http_and_grpc_share_a_port_where_both_name_it(given: dict[str, object], one_port: bool) -> None:
+    assert read_settings(given, {}).one_port is one_port
 
 
 @pytest.mark.parametrize(

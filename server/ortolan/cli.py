@@ -78,6 +78,9 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     known += _add_settings(config)
     config.add_argument("--format", choices=("pbtxt", "json"), default="pbtxt", help="how to print it; default: pbtxt")
     config.set_defaults(run=_config, command="config")
+    bench = commands.add_parser("bench", help="measure a model: requests/s, latencies, floors", allow_abbrev=False)
+    known += _add_bench_arguments(bench)
+    bench.set_defaults(run=_bench)
     encrypt = commands.add_parser("encrypt", help="encrypt a model's file", allow_abbrev=False)
     encrypt.add_argument("model", metavar="MODEL", help="the .onnx file, with all weights inside")
     encrypt.add_argument("output", metavar="OUTPUT", help="the file to write, which takes the model's place")
@@ -111,6 +114,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
         flags += names
     add_foreign_flags(parser)
     return flags
+
+
+def _add_bench_arguments(parser: argparse.ArgumentParser) -> list[str]:
+    from ortolan.bench.plan import add_arguments
+
+    return add_arguments(parser)
 
 
 def _argument_form(several: bool, boolean: bool) -> dict[str, Any]:
@@ -159,6 +168,11 @@ def _serve(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     _require_runtime()
     from ortolan import logs
+
+    if settings.processes > 1:
+        from ortolan.replicas.supervisor import supervise
+
+        return supervise(settings)
     from ortolan.managed_models import model_manager
     from ortolan.server import Server
     from ortolan.settings import held_requests
@@ -205,6 +219,17 @@ def _config(parsed: argparse.Namespace) -> int:
     if model.config is not None:
         print(config_text(model.config, parsed.format))
     return 1 if model.failures else 0
+
+
+def _bench(parsed: argparse.Namespace) -> int:
+    from ortolan.bench.plan import plan_of
+
+    plan = plan_of(parsed)
+    _require_runtime()
+    from ortolan.bench.command import bench
+
+    print(bench(plan))
+    return 0
 
 
 def _encrypt(parsed: argparse.Namespace) -> int:

@@ -2,12 +2,14 @@
 
     OrtolanError
     ├── InvalidArgument      the client sent something this model cannot take
+    │   ├── MessageTooLarge  more than the operator allows, over gRPC
     │   └── Incomplete       files of a model are missing or cut short, as while they are being copied
     ├── NotFound             no such model, version or region
     ├── AlreadyExists        a name that is taken
     ├── Unavailable          known, but not able to answer now
     │   ├── QueueFull        refused at the door
     │   ├── RequestTimeout   its time ran out while it waited
+    │   ├── NoRoom           too much is held for clients that do not send the rest, or take their answers
     │   ├── OutOfMemory      a model that does not fit into memory beside the others
     │   └── DeadlineExceeded its client's deadline cannot be met, or has passed
     ├── Unsupported          the protocol allows it, this server does not do it
@@ -36,6 +38,10 @@ class InvalidArgument(OrtolanError):
     """The request cannot be answered as it was sent; sending it again will not help."""
 
 
+class MessageTooLarge(InvalidArgument):
+    """A gRPC message, as it comes or decompressed, or its metadata are larger than they may be."""
+
+
 class Incomplete(InvalidArgument):
     """A model cannot be loaded because files of it are missing, cut short or not yet what they should be."""
 
@@ -60,6 +66,10 @@ class QueueFull(Unavailable):
 
 class RequestTimeout(Unavailable):
     """The request's time ran out before it was executed."""
+
+
+class NoRoom(Unavailable):
+    """The server holds too many bytes of requests that are not whole and of answers that are not taken."""
 
 
 class OutOfMemory(Unavailable):

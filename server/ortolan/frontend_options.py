@@ -15,6 +15,7 @@ def rest_options(settings: Settings) -> RestOptions:
         max_body_bytes=settings.http_max_input_size,
         restrictions=restrictions,
         forwarding=HeaderForwarding(pattern, flag, restrictions.headers),
+        held_bytes=_held_bytes(settings),
     )
 
 
@@ -24,8 +25,10 @@ def grpc_options(settings: Settings) -> GrpcOptions:
     pattern, flag = settings.grpc_header_forward_pattern, "--grpc-header-forward-pattern"
     return GrpcOptions(
         max_message_bytes=settings.http_max_input_size,
+        held_bytes=_held_bytes(settings),
         timing=settings.server_timing,
         compression=settings.grpc_infer_response_compression_level,
+        shared_port=settings.processes > 1,
         restrictions=restrictions,
         forwarding=HeaderForwarding(pattern, flag, restrictions.headers),
         keep_alive=KeepAlive(
@@ -39,3 +42,8 @@ def grpc_options(settings: Settings) -> GrpcOptions:
             max_connection_age_grace_ms=settings.grpc_max_connection_age_grace,
         ),
     )
+
+
+def _held_bytes(settings: Settings) -> int:
+    """What a port may hold for clients that do not send the rest of a request, or do not take an answer."""
+    return max(settings.max_queue_bytes, 2 * settings.http_max_input_size)

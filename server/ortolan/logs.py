@@ -22,14 +22,14 @@ _ESCAPES_IN_TRACEBACKS = {code: escape for code, escape in CONTROL_ESCAPES.items
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROL_ESCAPES}
 
 
-def set_up(settings: LogSettings) -> Callable[[LogSettings], None]:
+def set_up(settings: LogSettings, replica: int = 0) -> Callable[[LogSettings], None]:
     """Let every logger log as ``settings`` say; what comes back lets them log otherwise, but to the same file.
 
-    Raises StartupError when that file cannot be written.
+    Each line has the number of the ``replica``, if that is not 0. Raises StartupError when that file cannot be written.
     """
     handler = _handler(settings.log_file)
     logging.getLogger().handlers[:] = [handler]
-    apply = partial(_apply, handler)
+    apply = partial(_apply, handler, replica)
     apply(settings)
     return apply
 
@@ -71,9 +71,9 @@ class _LogFile(WatchedFileHandler):
             super().handleError(record)
 
 
-def _apply(handler: logging.Handler, settings: LogSettings) -> None:
+def _apply(handler: logging.Handler, replica: int, settings: LogSettings) -> None:
     verbose = settings.log_verbose_level
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(replica) if settings.log_format == "json" else TextFormatter(replica))
     handler.filters[:] = [partial(_is_wanted, settings), _is_no_lost_client]
     logging.getLogger().setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
     logging.getLogger("ortolan").setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -99,17 +99,31 @@ def _is_no_lost_client(record: logging.LogRecord) -> bool:
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-01-31T12:00:00.000Z WARNING ortolan.core.model_manager: …``; control characters are escaped."""
+    """``2026-01-31T12:00:00.000Z WARNING ortolan.core.model_manager: …``; control characters are escaped.
+
+    With a replica's number it is ``… WARNING [2] ortolan…``.
+    """
+
+    def __init__(self, replica: int = 0) -> None:
+        super().__init__()
+        self._mark = f" [{replica}]" if replica else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage().translate(CONTROL_ESCAPES)}"
+        text = record.getMessage().translate(CONTROL_ESCAPES)
+        line = f"{_time(record)} {record.levelname}{self._mark} {record.name}: {text}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info).translate(_ESCAPES_IN_TRACEBACKS)
         return line
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line with ``time``, ``level``, ``logger``, ``message`` and, for errors, ``exception``."""
+    """One object a line with ``time``, ``level``, ``logger``, ``message`` and, for errors, ``exception``; and with the
+    number of the ``replica``, if there are several.
+    """
+
+    def __init__(self, replica: int = 0) -> None:
+        super().__init__()
+        self._replica = {"replica": replica} if replica else {}
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -117,6 +131,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._replica,
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from ortolan.core import compiled_cache
 from ortolan.core.cache_config import parse_cache_config
 from ortolan.core.compiled_cache import CompiledCache
 from ortolan.core.load_failure import PATIENCE_S
@@ -19,12 +20,16 @@ from ortolan.execution.compiled_store import CompiledStore
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import take_inventory
 from ortolan.execution.request_queue import QueueLimits
+from ortolan.execution.thread_hop import measured_hop_ns
 from ortolan.integrity_options import model_keys, signatures
 from ortolan.repository.file_contents import FileContents
 from ortolan.repository.override_directory import OverrideDirectories
 from ortolan.repository.private_files import unknown
 from ortolan.repository.sources.mirrors import Mirrors
 from ortolan.settings import Settings
+
+# How long each of several processes waits for a model to be compiled, as ``compiled_cache.PATIENCE_S`` is for one.
+_PATIENCE_OF_SEVERAL_S = 60.0
 
 
 def model_manager(
@@ -62,6 +67,9 @@ def model_manager(
         manifest=settings.model_manifest,
         golden=settings.golden_requests,
         compiled=_compiled_cache(settings, environment or {}),
+        processes=settings.processes,
+        hop_ns=measured_hop_ns(),
+        engines=settings.tensorrt_engines,
         rate_limiter=rate_limiter_for(settings.rate_limit, settings.rate_limit_resource),
     )
     return ModelManager(
@@ -97,4 +105,6 @@ def _residency_rules(settings: Settings) -> ResidencyRules:
 def _compiled_cache(settings: Settings, environment: Mapping[str, str]) -> CompiledCache:
     directory = settings.compiled_models
     store = CompiledStore(directory, settings.compiled_cache_size) if directory else None
-    return CompiledCache(store, environment)
+    # Several processes that do not map what is compiled would each hold it.
+    patience_s = compiled_cache.PATIENCE_S if settings.processes == 1 else _PATIENCE_OF_SEVERAL_S
+    return CompiledCache(store, environment, patience_s)

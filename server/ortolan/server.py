@@ -8,12 +8,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, NoReturn
-
-import uvicorn
+from typing import NoReturn
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.load_threads import LOAD_THREADS
@@ -25,58 +22,15 @@ from ortolan.core.shared_tensors import SharedTensors
 from ortolan.core.trace_config import parse_trace_config
 from ortolan.core.tracing import Tracing
 from ortolan.execution.thread_turns import take_short_turns
-from ortolan.frontend_options import grpc_options, rest_options
-from ortolan.frontends.grpc.server import GrpcServer
-from ortolan.frontends.listening import listening_socket
-from ortolan.frontends.metrics import metrics_app
-from ortolan.frontends.rest.app import RestApp
+from ortolan.listeners import Listeners, open_listeners
+from ortolan.membership import Alone, Membership
 from ortolan.settings import Settings
 
 _log = logging.getLogger(__name__)
-_KEEP_ALIVE_S = 120
 _WORKERS = "worker"
+
 # Threads without work end within this.
 _ENDING_S = 0.1
-
-
-class HttpServer(uvicorn.Server):
-    """Uvicorn on a socket of ours, which leaves the process' signals alone."""
-
-    def __init__(self, app: Any, address: str, port: int, flag: str, grace_s: float) -> None:
-        """Bind ``address``:``port`` (0 picks a free port). Raises StartupError as ``listening_socket`` does."""
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            server_header=False,
-            log_config=None,
-            # Longer than clients and balancers keep idle connections (60 s is common): who closes first must be the
-            # one that sends, or a request meets a connection that is just being closed.
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=max(1, int(grace_s)),
-            backlog=2048,
-        )
-        super().__init__(config)
-        self._socket = listening_socket(address, port, flag)
-        self.port: int = self._socket.getsockname()[1]
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def listen(self) -> None:
-        await self.serve([self._socket])
-
-
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """The open doors; None for one that the operator closed."""
-
-    http: HttpServer | None
-    metrics: HttpServer | None
-    grpc: GrpcServer | None
 
 
 class Server:
@@ -88,42 +42,55 @@ class Server:
         manager: ModelManager,
         announce: Callable[["Server"], None],
         apply_log_settings: Callable[[LogSettings], None],
+        membership: Membership | None = None,
     ) -> None:
         """Build what needs no port; ``announce`` is called once the models are loaded and every door is open.
 
-        ``apply_log_settings`` makes the process log otherwise. Raises StartupError for a wrong ``--trace-config``.
+        ``apply_log_settings`` makes the process log otherwise. Without ``membership`` it is alone on its ports. Raises
+        StartupError for a wrong ``--trace-config``.
         """
         self.settings = settings
         self._announce = announce
+        self._membership: Membership = membership or Alone()
         self.manager = manager
         self.core = InferenceCore(
             self.manager,
             settings.id,
             settings.model_control_mode,
             settings.strict_readiness,
-            Tracing(parse_trace_config(settings.trace_config)),
+            Tracing(parse_trace_config(settings.trace_config), self._file_suffix),
             LogControl(settings.log_settings, apply_log_settings),
             SharedTensors(SharedMemoryRegions(settings.allow_client_shm), settings.max_queue_bytes),
+            self._membership.processes,
         )
         self._workers = ThreadPoolExecutor(thread_name_prefix=_WORKERS)
         self._end_s = 0.0
         self._stopping: asyncio.Event = asyncio.Event()
+        self._stopped_by: set[str] = set()
         self._drain_delay_s = 0.0
         self.listeners: Listeners
+
+    @property
+    def _file_suffix(self) -> str:
+        """What tells its files from those of others."""
+        return f".replica{self._membership.number}" if self._membership.number else ""
 
     async def run(self) -> int:
         """Serve until a signal comes; the process' exit code. Raises StartupError when a port is taken."""
         take_short_turns()
         asyncio.get_running_loop().set_default_executor(self._workers)
-        self.listeners = self._open()
+        self._watch_signals()
+        loading = asyncio.create_task(self._load_models()) if self._membership.opens_late else None
+        if loading and not await self._has_loaded(loading):
+            _end_process(0 if self._stopping.is_set() else 1)
+        self.listeners = open_listeners(self.core, self.settings)
         # What is there by now stays. To look through it for cycles, as Python does from time to time, holds up all
         # threads for 20 ms and more.
         gc.freeze()
-        self._watch_signals()
         tasks = [asyncio.create_task(http.listen()) for http in (self.listeners.http, self.listeners.metrics) if http]
         if self.listeners.grpc:
             await self.listeners.grpc.start()
-        loading = asyncio.create_task(self._load_models())
+        loading = loading or asyncio.create_task(self._load_models())
         try:
             code = await self._serve(loading)
         finally:
@@ -146,43 +113,40 @@ class Server:
         await self._serve_until_stopped()
         return 0
 
-    def _open(self) -> Listeners:
-        s = self.settings
-        http = metrics = grpc = None
-        if s.allow_http:
-            app = RestApp(self.core, rest_options(s))
-            http = HttpServer(app, s.http_address, s.http_port, "--http-port", s.exit_timeout_secs)
-        if s.allow_metrics:
-            metrics = HttpServer(metrics_app(self.core), s.metrics_host, s.metrics_port, "--metrics-port", 1)
-        if s.allow_grpc:
-            grpc = GrpcServer(self.core, s.grpc_address, s.grpc_port, grpc_options(s))
-        return Listeners(http, metrics, grpc)
-
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number, delay_s in ((signal.SIGTERM, self.settings.drain_delay_secs), (signal.SIGINT, 0.0)):
             if sys.platform == "win32":
-                signal.signal(number, lambda *_, d=delay_s: loop.call_soon_threadsafe(self._stop_after, d))
+                signal.signal(number, lambda *_, d=delay_s: loop.call_soon_threadsafe(self.stop_after, d))
             else:
-                loop.add_signal_handler(number, self._stop_after, delay_s)
+                loop.add_signal_handler(number, self.stop_after, delay_s)
 
-    def _stop_after(self, delay_s: float) -> None:
-        """On a signal: be not ready at once; a second signal ends the waiting."""
-        if self.core.draining:
-            self._drain_delay_s = 0.0
-        else:
+    def stop_after(self, delay_s: float, by: str = "a signal") -> None:
+        """Be not ready at once, and answer on for so long. Told again ``by`` the same, end the waiting.
+
+        Who signals all processes at once reaches a replica twice: by its supervisor as well, and in any order.
+        """
+        if not self.core.draining:
             self._drain_delay_s = delay_s
             self.core.set_draining()
+        elif by in self._stopped_by or not delay_s:
+            self._drain_delay_s = 0.0
+        self._stopped_by.add(by)
         self._stopping.set()
 
     async def _load_models(self) -> bool:
-        """Load what is to be served at the start. False when something failed and the operator wants an exit then."""
+        """Load what is to be served at the start. False when something failed and the operator wants an exit then.
+
+        One that takes the place of another begins with what can be loaded: the others serve the rest.
+        """
+        await self._membership.before_loads(self)
         names = self._startup_names()
         await self.manager.load_all(names, wait_for_roots=self.settings.model_control_mode == "poll")
         failures = self.manager.failures()
-        if failures and self.settings.exit_on_error:
+        if failures and self.settings.exit_on_error and not self._membership.opens_late:
             _log.error("exiting because a model failed to load; --exit-on-error=false serves the others all the same")
             return False
+        await self._membership.after_loads()
         self.core.set_started()
         return True
 
@@ -192,6 +156,9 @@ class Server:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         return not loading.done()
+
+    async def _has_loaded(self, loading: asyncio.Task[bool]) -> bool:
+        return not await self._stopped_before(loading) and loading.result()
 
     def _startup_names(self) -> tuple[str, ...] | None:
         s = self.settings
@@ -251,7 +218,7 @@ class Server:
         self.manager.refuse_loads()
         servers = [http for http in (self.listeners.http, self.listeners.metrics) if http]
         for http in servers:
-            http.should_exit = True
+            http.stop()
         closing = [self.listeners.grpc.stop(grace_s)] if self.listeners.grpc else []
         await asyncio.gather(*closing, *tasks)
         with contextlib.suppress(TimeoutError):

@@ -7,6 +7,7 @@ on 127.0.0.1 unless told otherwise.
 
 import difflib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_origin
@@ -97,6 +98,9 @@ class Settings(BaseModel):
     arena_idle_secs: Seconds = Field(
         30.0, description="When a model that nobody asks gives back what it keeps for large requests; 0: never."
     )
+    processes: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Processes that serve on the same ports, each with all models; they share large ones' weights."
+    )
     model_load_thread_count: Annotated[int, Field(ge=1, le=256)] = Field(4, description="Models loaded at once.")
 
     device: Literal[
@@ -141,6 +145,11 @@ class Settings(BaseModel):
     )
     compiled_cache_size: Annotated[int, Field(ge=1)] = Field(
         16 << 30, description="The most bytes of compiled models to keep; the ones used longest ago go first."
+    )
+    tensorrt_cache_directory: str = Field(
+        "auto",
+        description="The directory that keeps the engines that TensorRT builds, which takes it minutes; auto: in the "
+        "user's cache; off: none are kept.",
     )
     model_copy_directory: str = Field(
         "",
@@ -200,7 +209,9 @@ class Settings(BaseModel):
     )
     allow_grpc: bool = Field(True, description="Listen for gRPC.")
     grpc_address: str = Field("127.0.0.1", description="The address to listen on for gRPC.")
-    grpc_port: Port = Field(8001, description="The port to listen on for gRPC; 0 picks a free one.")
+    grpc_port: Port = Field(
+        8001, description="The port to listen on for gRPC; 0 picks a free one, and that of HTTP is one port for both."
+    )
     grpc_header_forward_pattern: str = Field(
         "", description="gRPC metadata whose name contains a match of this expression becomes request parameters."
     )
@@ -208,6 +219,9 @@ class Settings(BaseModel):
         (),
         description="CATEGORY[,CATEGORY...]:KEY=VALUE: methods that only answer calls with the metadata "
         "triton-grpc-protocol-KEY. May be given several times.",
+    )
+    grpc_transport: Literal["http2", "grpcio"] = Field(
+        "http2", description="What carries gRPC: the server's own HTTP/2, which is the faster one, or grpcio's."
     )
     grpc_infer_response_compression_level: Literal["none", "low", "medium", "high"] = Field(
         "none", description="How far inference responses are compressed over gRPC."
@@ -306,7 +320,14 @@ class Settings(BaseModel):
         if self.model_idle_secs and not self.load_on_demand:
             raise ValueError("--model-idle-secs needs --load-on-demand, or nothing would load the models again")
         refuse_wrong_budget(self.model_memory_budget)
+        refuse_wrong_processes(self)
+        refuse_wrong_ports(self)
         return self
+
+    @property
+    def one_port(self) -> bool:
+        """Whether HTTP and gRPC are on the same port."""
+        return self.allow_http and self.allow_grpc and self.http_port == self.grpc_port != 0
 
     @property
     def calibration_directory(self) -> Path | None:
@@ -326,6 +347,15 @@ class Settings(BaseModel):
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         # A user whom the system does not know has no home: it would be one of this name in the working directory.
         return None if base.startswith("~") else Path(base).absolute() / "ortolan" / "compiled"
+
+    @property
+    def tensorrt_engines(self) -> Path | None:
+        if self.tensorrt_cache_directory in ("off", "none", ""):
+            return None
+        if self.tensorrt_cache_directory != "auto":
+            return Path(self.tensorrt_cache_directory).absolute()
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        return None if base.startswith("~") else Path(base).absolute() / "ortolan" / "tensorrt"
 
     @property
     def downloads(self) -> Path | None:
@@ -363,6 +393,59 @@ def refuse_wrong_budget(text: str) -> None:
         amount_of(text or "100%", 1)
     except ValueError as error:
         raise ValueError(f"--model-memory-budget {error}, got {text!r}") from None
+
+
+def refuse_wrong_processes(settings: Settings) -> None:
+    """Raises ValueError where several processes would not be one server for their clients."""
+    if settings.processes == 1:
+        return
+    if sys.platform != "linux":
+        raise ValueError("--processes needs Linux, whose ports may be shared by processes; leave it out")
+    evicts = settings.model_memory_budget and settings.model_control_mode == "explicit"
+    if settings.load_on_demand or evicts:
+        flag = "--load-on-demand" if settings.load_on_demand else "--model-memory-budget in explicit mode"
+        raise ValueError(
+            f"--processes={settings.processes} excludes {flag}: each process would have other models in memory, and "
+            "answers would depend on which of them a client meets"
+        )
+    if settings.rate_limit != "off":
+        raise ValueError(
+            f"--processes={settings.processes} excludes --rate-limit={settings.rate_limit}: processes cannot take "
+            "turns with each other's resources"
+        )
+
+
+def refuse_wrong_ports(settings: Settings) -> None:
+    """Raises ValueError where one port is asked for in a way that it cannot be had."""
+    refuse_shared_metrics(settings)
+    if not settings.one_port:
+        return
+    asked = f"--http-port={settings.http_port} and --grpc-port={settings.grpc_port} ask for one port for both"
+    if settings.http_address != settings.grpc_address:
+        raise ValueError(
+            f"{asked}, but --http-address={settings.http_address} and --grpc-address={settings.grpc_address} are not "
+            "the same; give both the same address, or different ports"
+        )
+    if settings.grpc_transport != "http2":
+        raise ValueError(
+            f"{asked}, which --grpc-transport={settings.grpc_transport} cannot share; leave the transport out, or give "
+            "them different ports"
+        )
+
+
+def refuse_shared_metrics(settings: Settings) -> None:
+    """Raises ValueError where metrics would be on the port of requests, and so be told to everyone who infers."""
+    metrics = (settings.metrics_host, settings.metrics_port)
+    doors = (
+        ("HTTP", settings.allow_http, settings.http_address, settings.http_port),
+        ("gRPC", settings.allow_grpc, settings.grpc_address, settings.grpc_port),
+    )
+    for name, is_open, address, port in doors:
+        if port and is_open and settings.allow_metrics and (address, port) == metrics:
+            raise ValueError(
+                f"--metrics-port={port} is the port for {name} already; give metrics another one, 0 for a free one, or "
+                "say --allow-metrics=false"
+            )
 
 
 def refuse_wrong_signers(settings: Settings) -> None:

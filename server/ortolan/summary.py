@@ -18,7 +18,9 @@ _EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
 
 def summary(server: Server) -> str:
     """The text printed when the server has started."""
-    lines = [f"Ortolan {__version__} on ONNX Runtime {RUNTIME_VERSION}", "", models_table(server.manager), ""]
+    processes = server.settings.processes
+    several = f", {processes} processes" if processes > 1 else ""
+    lines = [f"Ortolan {__version__} on ONNX Runtime {RUNTIME_VERSION}{several}", "", models_table(server.manager), ""]
     lines += _addresses(server)
     example = _example(server)
     if example:
@@ -121,7 +123,8 @@ def _addresses(server: Server) -> list[str]:
         address = _address(settings.http_address, listeners.http.port)
         lines.append(f"  HTTP     {address}  (documentation: http://{_reachable(address)}/docs)")
     if listeners.grpc:
-        lines.append(f"  gRPC     {_address(settings.grpc_address, listeners.grpc.port)}")
+        beside = "  (the same port)" if settings.one_port else ""
+        lines.append(f"  gRPC     {_address(settings.grpc_address, listeners.grpc.port)}{beside}")
     if listeners.metrics:
         lines.append(f"  metrics  {_address(settings.metrics_host, listeners.metrics.port)}/metrics")
     return lines

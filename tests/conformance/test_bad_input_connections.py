@@ -1,7 +1,6 @@
 """Connections to the gRPC port that are none, or that flood it, row by row: others are answered all the same.
 
-The rows are numbered as in our list of bad input; 94 to 98 are these. What is left to a later defence is said where it
-is not asked for yet.
+The rows are numbered as in our list of bad input; 94 to 98 are these.
 """
 
 import asyncio
@@ -51,7 +50,7 @@ def test_row_94_who_pings_without_end_is_sent_away(bad_input: Served, grpc_: Grp
 
 
 def test_row_95_streams_that_are_reset_at_once_disturb_no_one_else(bad_input: Served, grpc_: Grpc) -> None:
-    """That the connection which does so is closed is not asked for yet: gRPC's library does not do it."""
+    """Our own transport closes the connection after a while; gRPC's library does not, which is all that is asked."""
     cancel = struct.pack(">I", 8)
 
     def reset() -> None:
@@ -88,8 +87,7 @@ def test_row_96_what_is_no_http_2_is_closed(bad_input: Served, grpc_: Grpc, sent
 
 
 def test_row_97_connections_that_say_nothing_keep_no_one_else_out(bad_input: Served, grpc_: Grpc) -> None:
-    """They are closed by gRPC's own timeout of two minutes, which is not waited for here; a shorter one is not there
-    yet."""
+    """They are closed after 20 seconds (by grpcio, after two minutes), which is not waited for here."""
     silent = [socket.create_connection(("127.0.0.1", bad_input.server.grpc_port), LONGEST_S) for _ in range(200)]
     try:
         assert_answers(grpc_)

@@ -6,7 +6,7 @@ The rows are numbered as in our list of bad input; 86 to 93 are those of gRPC's 
 import re
 import struct
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -18,7 +18,9 @@ from conformance.served import Served
 from conformance.wire import SERVICE, Grpc
 
 from ortolan.frontends.grpc.call import Call
-from ortolan.frontends.grpc.handlers import Handlers
+from ortolan.frontends.grpc.grpcio_server import GrpcioServer
+from ortolan.frontends.grpc.http2_server import Http2Server
+from ortolan.frontends.grpc.methods import MethodName, Methods, StreamRpc, UnaryRpc
 from ortolan.frontends.grpc.options import GrpcOptions
 from ortolan.frontends.status import INTERNAL_MESSAGE
 from ortolan.protocol import protobuf_messages as messages
@@ -178,29 +180,32 @@ def test_row_87_a_bomb_takes_no_more_memory_than_the_limit(bad_input: Served, gr
     assert_answers(grpc_)
 
 
-async def test_row_89_a_fault_of_ours_is_internal_and_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("transport", [Http2Server, GrpcioServer])
+async def test_row_89_a_fault_of_ours_is_internal_and_tells_nothing(
+    transport: type[Http2Server | GrpcioServer], caplog: pytest.LogCaptureFixture
+) -> None:
     """No request is known to cause one, so this is a server with a method that has one."""
 
     async def faulty(data: bytes, call: Call) -> bytes:
         raise RuntimeError("secret: /srv/models")
 
-    async def faulty_stream(requests: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+    async def faulty_stream(requests: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes, None]:
         raise RuntimeError("secret: /srv/models")
         yield b""
 
-    handlers = Handlers(GrpcOptions(max_message_bytes=LIMIT))
-    served = {"ModelInfer": handlers.unary("ModelInfer", faulty)}
-    served["ModelStreamInfer"] = handlers.stream("ModelStreamInfer", faulty_stream)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, served),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    options = GrpcOptions(max_message_bytes=LIMIT)
+    rpcs = (
+        UnaryRpc(MethodName(SERVICE, "ModelInfer"), faulty),
+        StreamRpc(MethodName(SERVICE, "ModelStreamInfer"), faulty_stream),
+    )
+    server = transport(Methods(rpcs, options, lambda: None), "127.0.0.1", 0, options)
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as unary:
             await channel.unary_unary(INFER_PATH)(b"")
         with pytest.raises(grpc.aio.AioRpcError) as streamed:
             await channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(iter([b""])).read()
-    await server.stop(None)
+    await server.stop(0)
     for ended in (unary, streamed):
         assert (ended.value.code(), ended.value.details()) == (grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
     assert caplog.text.count("RuntimeError: secret") == 2

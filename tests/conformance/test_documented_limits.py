@@ -6,7 +6,10 @@ import pytest
 
 from ortolan.core.request_terms import MAX_ID_CHARACTERS, MAX_SEQUENCE_ID_CHARACTERS
 from ortolan.core.shared_memory import LEAST_MAX_REGIONS
+from ortolan.frontends.grpc.connection_life import OPENING_S, PATIENCE_BYTES, PATIENCE_S, STALLED_S
 from ortolan.frontends.grpc.stream_room import MOST_BYTES
+from ortolan.frontends.rest.http_limits import HttpLimits
+from ortolan.http2.limits import Http2Limits
 from ortolan.inference.classification import MAX_ELEMENTS
 from ortolan.inference.request import MAX_PARAMETERS, MAX_TENSOR_PARAMETERS, MAX_TENSORS
 from ortolan.protocol.json_document import MAX_DEPTH
@@ -17,6 +20,8 @@ from ortolan.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 DEFAULTS = Settings()
+HTTP2 = Http2Limits()
+HTTP1 = HttpLimits()
 
 LIMITS = [
     ("a request, also decompressed; over HTTP and gRPC", f"{DEFAULTS.http_max_input_size >> 20} MiB"),
@@ -33,6 +38,31 @@ LIMITS = [
     ("elements of an output with `classification`", f"{MAX_ELEMENTS:,}"),
     ("requests that wait for a version", f"{DEFAULTS.max_queue_size:,}"),
     ("tensors that wait for a version", f"{DEFAULTS.max_queue_bytes >> 30} GiB"),
+    (
+        "metadata of a gRPC call",
+        f"{HTTP2.header_list_bytes >> 10} KiB, else `RESOURCE_EXHAUSTED`; the connection ends above "
+        f"{HTTP2.header_block_bytes >> 10} KiB",
+    ),
+    ("calls at once on a gRPC connection", f"{HTTP2.concurrent_streams:,}; clients wait with more"),
+    (
+        "a gRPC request that has begun",
+        f"{PATIENCE_BYTES >> 10} KiB of it, or its end, within each {PATIENCE_S:.0f} s, else `DEADLINE_EXCEEDED`",
+    ),
+    ("a gRPC client's first words", f"{OPENING_S:.0f} s"),
+    ("a gRPC client that takes nothing of its answers", f"{STALLED_S:.0f} s"),
+    (
+        "cancelled calls, pings, settings, large header fields of calls that are refused or cancelled, and whatever "
+        "else makes work and is none",
+        f"{HTTP2.calm_budget:,}, and {HTTP2.calm_per_s} a second, and some with each answer; then the connection ends "
+        "with `ENHANCE_YOUR_CALM`",
+    ),
+    ("what of an HTTP/1 request is no body", f"{HTTP1.head_bytes >> 10} KiB, else 431"),
+    ("an HTTP/1 request's head, the first from the connection on", f"{HTTP1.head_s:.0f} s, else 408"),
+    (
+        "an HTTP/1 request's body",
+        f"{HTTP1.pace_bytes >> 10} KiB of it, or its end, within each {HTTP1.pace_s:.0f} s, else 408",
+    ),
+    ("an HTTP/1 client that takes nothing of its answer", f"{HTTP1.stalled_s:.0f} s"),
     ("regions of shared memory", f"{LEAST_MAX_REGIONS}, or a quarter of the files that the process may open"),
 ]
 

@@ -15,7 +15,7 @@ LIMIT = 1 << 20
 
 @given(st.binary(max_size=5000), st.sampled_from(ENCODINGS))
 def test_what_is_compressed_comes_back(body: bytes, encoding: str) -> None:
-    assert decompressed(compressed(body, encoding), encoding, LIMIT) == body
+    assert decompressed(b"".join(compressed([body[:7], memoryview(body)[7:]], encoding)), encoding, LIMIT) == body
 
 
 @given(st.binary(max_size=300), st.sampled_from(ENCODINGS))
@@ -25,8 +25,8 @@ def test_no_bytes_whatever_raise_anything_else(body: bytes, encoding: str) -> No
 
 
 def test_the_standard_tools_read_it() -> None:
-    assert gzip.decompress(compressed(b"a" * 5000, "gzip")) == b"a" * 5000
-    assert zlib.decompress(compressed(b"a" * 5000, "deflate")) == b"a" * 5000
+    assert gzip.decompress(b"".join(compressed([b"a" * 5000], "gzip"))) == b"a" * 5000
+    assert zlib.decompress(b"".join(compressed([b"a" * 5000], "deflate"))) == b"a" * 5000
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", " deflate "])
@@ -51,7 +51,9 @@ def test_another_encoding_is_refused_by_name(encoding: str) -> None:
     assert len(refused.value.message) < 200
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"body")[:-9], gzip.compress(b"b" * 5000)[:20], b"\x1f"])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(b"body", mtime=0)[:-9], gzip.compress(b"b" * 5000, mtime=0)[:20], b"\x1f"]
+)
 def test_a_body_that_ends_early_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidArgument, match="ends before"):
         decompressed(body, "gzip", LIMIT)
@@ -106,8 +108,8 @@ def test_the_encoding_that_the_client_ranks_highest_is_chosen(accept: str, expec
 
 
 def test_small_answers_are_sent_as_they_are() -> None:
-    assert not pays(bytes(1023))
-    assert pays(bytes(1024))
+    assert not pays(1023)
+    assert pays(1024)
 
 
 def test_members_may_end_anywhere() -> None:

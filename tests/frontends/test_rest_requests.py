@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from ortolan.errors import Cancelled, InvalidArgument
-from ortolan.frontends.rest.inference import inference_path
-from ortolan.frontends.rest.request_body import header, read_body
+from ortolan.frontends.rest.asgi_request import AsgiRequest
+from ortolan.frontends.rest.http_request import HttpRequest
+from ortolan.frontends.rest.inference import inference_target
+from ortolan.frontends.rest.request_body import read_body
 
 LIMIT = 10
 
@@ -33,12 +35,7 @@ LIMIT = 10
     ],
 )
 def test_only_the_two_paths_of_inference_are_its(path: str, target: tuple[str, str] | None) -> None:
-    assert inference_path({"type": "http", "path": path}) == target
-
-
-def test_other_scopes_are_not_inference() -> None:
-    assert inference_path({"type": "lifespan"}) is None
-    assert inference_path({"type": "websocket", "path": "/v2/models/m/infer"}) is None
+    assert inference_target(path) == target
 
 
 @pytest.mark.parametrize(
@@ -53,7 +50,7 @@ def test_other_scopes_are_not_inference() -> None:
     ],
 )
 def test_a_header_is_its_first_value(headers: list[tuple[bytes, bytes]], value: str | None) -> None:
-    assert header({"headers": headers}, b"x") == value
+    assert HttpRequest(headers, None).header(b"x") == value
 
 
 async def read(chunks: Sequence[bytes | None], declared: str | None = None) -> tuple[bytes, int]:
@@ -69,7 +66,7 @@ async def read(chunks: Sequence[bytes | None], declared: str | None = None) -> t
         return {"type": "http.request", "body": chunk, "more_body": taken < len(chunks)}
 
     headers = [] if declared is None else [(b"content-length", declared.encode())]
-    return await read_body({"headers": headers}, receive, LIMIT), taken
+    return bytes(await read_body(AsgiRequest({"headers": headers}, receive), LIMIT)), taken
 
 
 @pytest.mark.parametrize(
@@ -107,7 +104,7 @@ async def test_a_declared_size_over_the_limit_is_refused_before_anything_is_read
         raise AssertionError("nothing should be read")
 
     with pytest.raises(InvalidArgument):
-        await read_body({"headers": [(b"content-length", b"11")]}, receive, LIMIT)
+        await read_body(AsgiRequest({"headers": [(b"content-length", b"11")]}, receive), LIMIT)
 
 
 @pytest.mark.parametrize("chunks", [[None], [b"half", None]])

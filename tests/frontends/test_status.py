@@ -6,11 +6,13 @@ from ortolan.frontends import status
 
 KINDS = [
     (errors.InvalidArgument, 400, "INVALID_ARGUMENT"),
+    (errors.MessageTooLarge, 400, "RESOURCE_EXHAUSTED"),
     (errors.NotFound, 404, "NOT_FOUND"),
     (errors.AlreadyExists, 400, "ALREADY_EXISTS"),
     (errors.Unavailable, 503, "UNAVAILABLE"),
     (errors.QueueFull, 503, "UNAVAILABLE"),
     (errors.RequestTimeout, 503, "UNAVAILABLE"),
+    (errors.NoRoom, 503, "RESOURCE_EXHAUSTED"),
     (errors.OutOfMemory, 503, "UNAVAILABLE"),
     (errors.Incomplete, 400, "INVALID_ARGUMENT"),
     (errors.DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),

@@ -21,9 +21,10 @@ SERVICE = "inference.GRPCInferenceService"
 HEALTH = messages.HealthCheckResponse
 
 
-@pytest.fixture
-def channel(model_repo_server: ServerProcess) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(model_repo_server.grpc) as channel:
+@pytest.fixture(params=["model_repo_server", "grpcio_server"])
+def channel(request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
+    server: ServerProcess = request.getfixturevalue(request.param)
+    with grpc.insecure_channel(server.grpc) as channel:
         yield channel
 
 

@@ -24,14 +24,14 @@ UNKNOWN = "Request for unknown model: 'nobody' is not found"
 CONFIG = "max_batch_size: 8\ninstance_group [ { count: 1, kind: KIND_CPU } ]\ndynamic_batching { }\n"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="module", params=["http2", "grpcio"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     repository = tmp_path_factory.mktemp("models")
     onnx_models.save_version(repository, "doubler", onnx_models.doubler(), config=CONFIG)
     onnx_models.save_version(repository, "asked", onnx_models.slow_as_asked(), config="max_batch_size: 1\n")
     onnx_models.save_version(repository, "gather", onnx_models.gather(), config=CONFIG)
     log = repository.parent / "log"
-    with running(repository, log=log) as server:
+    with running(repository, f"--grpc-transport={request.param}", log=log) as server:
         yield server
     assert "Traceback" not in log.read_text(), log.read_text()
 

@@ -117,12 +117,12 @@ def test_from_start_to_end_no_other_machine_is_looked_up_or_spoken_to(tmp_path: 
         "-f",
         "-qq",
         "-e",
-        "trace=connect,sendto,sendmsg,sendmmsg",
+        "trace=connect,accept4,sendto,sendmsg,sendmmsg",
         "-o",
         str(trace),
     ]
     with running(ROOT / "model_repo", under=under) as server:
         use(server)
-    assert "sendmsg(" in trace.read_text(), "the server's own answers were not seen"
+    assert "accept4(" in trace.read_text(), "the server's own connections were not seen"
     remotes = re.findall(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"', trace.read_text())
     assert [address for pair in remotes if not is_here(address := pair[0] or pair[1])] == []

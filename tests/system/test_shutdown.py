@@ -22,6 +22,7 @@ import numpy as np
 import onnx_models
 import pytest
 import tritonclient.grpc
+from callers import ask
 from server_process import ServerProcess, command, eventually, running
 
 from ortolan.protocol import protobuf_messages as messages
@@ -168,6 +169,23 @@ def test_a_request_that_outlasts_the_grace_period_is_told_so_and_its_run_is_ende
         for answer in answers:
             code, error = answer.result(SOON_S)
             assert (code, "stopped before" in str(error["error"])) == (503, True)
+        assert server.process.wait(SOON_S) == 0
+
+
+def test_requests_of_a_known_form_that_outlast_the_grace_period_are_all_told_so(tmp_path: Path) -> None:
+    onnx_models.save_version(tmp_path, "as_asked", onnx_models.slow_as_asked(), config=ONE_AT_A_TIME)
+    form = '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [%s, 1, 1, 1]}]}'
+    quick, endless = ((form % number).encode() for number in ("1e00", "1e09"))
+    path = "/v2/models/as_asked/infer"
+    with running(tmp_path, "--exit-timeout-secs=1") as server, ThreadPoolExecutor(4) as clients:
+        for _ in range(4):
+            assert ask(server, "POST", path, quick).status == 200
+        answers = [clients.submit(ask, server, "POST", path, endless) for _ in range(4)]
+        eventually(lambda: waiting(server) == 3)
+        server.process.send_signal(signal.SIGTERM)
+        for answer in answers:
+            reply = answer.result(SOON_S)
+            assert (reply.status, b"stopped before" in reply.body) == (503, True)
         assert server.process.wait(SOON_S) == 0
 
 

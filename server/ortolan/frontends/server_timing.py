@@ -2,10 +2,14 @@
 
 from ortolan.inference.request import ResponseTiming
 
+_FORM = 'queue;dur=%.3f, batch;desc="%d", compute;dur=%.3f, encode;dur=%.3f'
+
 
 def server_timing(timing: ResponseTiming, encode_ns: int) -> str:
     """``queue;dur=0.031, batch;desc="8", compute;dur=1.2, encode;dur=0.01``."""
-    return (
-        f'queue;dur={timing.queue_ns / 1e6:.3f}, batch;desc="{timing.batch_rows}", '
-        f"compute;dur={timing.compute_ns / 1e6:.3f}, encode;dur={encode_ns / 1e6:.3f}"
-    )
+    return timing_text(timing.queue_ns, timing.batch_rows, timing.compute_ns, encode_ns)
+
+
+def timing_text(queue_ns: int, batch_rows: int, compute_ns: int, encode_ns: int) -> str:
+    """The same of what stands in no ``ResponseTiming``."""
+    return _FORM % (queue_ns / 1e6, batch_rows, compute_ns / 1e6, encode_ns / 1e6)

@@ -8,6 +8,8 @@ from ortolan.errors import (
     DeadlineExceeded,
     Internal,
     InvalidArgument,
+    MessageTooLarge,
+    NoRoom,
     NotFound,
     OrtolanError,
     Restricted,
@@ -20,10 +22,12 @@ from ortolan.errors import (
 # Triton's map (http_server.cc, grpc_utils.cc); kinds below these inherit.
 _KINDS: dict[type[OrtolanError], tuple[int, grpc.StatusCode]] = {
     InvalidArgument: (400, grpc.StatusCode.INVALID_ARGUMENT),
+    MessageTooLarge: (400, grpc.StatusCode.RESOURCE_EXHAUSTED),
     NotFound: (404, grpc.StatusCode.NOT_FOUND),
     AlreadyExists: (400, grpc.StatusCode.ALREADY_EXISTS),
     # No kind of Triton's: its clients have no way to send a deadline over HTTP.
     DeadlineExceeded: (504, grpc.StatusCode.DEADLINE_EXCEEDED),
+    NoRoom: (503, grpc.StatusCode.RESOURCE_EXHAUSTED),
     Unavailable: (503, grpc.StatusCode.UNAVAILABLE),
     Unsupported: (501, grpc.StatusCode.UNIMPLEMENTED),
     # Triton answers 501, which says that the server lacks something; what is wrong here is the request.
