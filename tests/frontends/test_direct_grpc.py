@@ -72,7 +72,7 @@ class Served:
     @property
     def direct(self) -> int:
         """How many calls went the direct way."""
-        return self.inferences._begun
+        return self.inferences.lessons.begun_count
 
     def version(self, model: str) -> ServedVersion:
         return self.core.statistics(model, "")[0]

@@ -145,7 +145,7 @@ def heads(doors: Doors) -> KnownHeads:
 
 def direct(doors: Doors) -> int:
     """How many requests went the direct way."""
-    return sum(requests._begun for requests in heads(doors)._requests.values())
+    return sum(requests.lessons.begun_count for requests in heads(doors)._requests.values())
 
 
 def version(doors: Doors, model: str) -> ServedVersion:

@@ -10,6 +10,7 @@ from ortolan.errors import OrtolanError
 from ortolan.execution.answer import Answer
 from ortolan.execution.direct_request import Asker, DirectRequest
 from ortolan.frontends.grpc.call import Call
+from ortolan.frontends.known_forms import Frames, Lessons
 from ortolan.frontends.server_timing import server_timing
 from ortolan.inference.datatypes import Array
 from ortolan.protocol.message_frame import MessageFrame
@@ -17,12 +18,6 @@ from ortolan.protocol.protobuf_codec import decode_request, encode_response
 from ortolan.protocol.remembered_inputs import RememberedInputs
 from ortolan.protocol.remembered_messages import MessagesByHead, may_be_remembered, remembered_at_end
 from ortolan.protocol.serialized import Raw, Serialized
-
-# A client whose messages are all different makes each of them be looked at in vain: after some, only now and then.
-_FREE_LESSONS = 32
-_LESSON_EACH = 64
-_MOST_FRAMES = 4
-_LONGEST_FRAME_BYTES = 4096
 
 
 class KnownMessage:
@@ -33,23 +28,18 @@ class KnownMessage:
     def __init__(self, form: DirectForm, inputs: RememberedInputs) -> None:
         self.form = form
         self._inputs = inputs
-        self._frames: dict[tuple[object, ...], MessageFrame] = {}
+        self._frames = Frames(MessageFrame)
 
     def arrays(self, data: Raw) -> Mapping[str, Array]:
         return self._inputs.arrays(data)
 
     def encoded(self, answer: Answer) -> Serialized:
         """The answer's message. Raises InvalidArgument where it is too large for one."""
-        outputs = answer.outputs
-        shapes = outputs[0].shape if len(outputs) == 1 else tuple([array.shape for array in outputs])
-        frame = self._frames.get(shapes)
+        frame = self._frames.find(answer.outputs)
         if frame is not None:
-            return frame.encoded(outputs)
+            return frame.encoded(answer.outputs)
         response = self.form.response(answer)
-        if len(self._frames) < _MOST_FRAMES:
-            frame = MessageFrame(response)
-            if frame.text_bytes <= _LONGEST_FRAME_BYTES:
-                self._frames[shapes] = frame
+        self._frames.learn(response)
         return encode_response(response)
 
 
@@ -61,9 +51,7 @@ class DirectInferences:
         self._core = core
         self._timing = timing
         self._known: MessagesByHead[KnownMessage] = MessagesByHead()
-        self._learned = 0
-        self._begun = 0
-        self._missed = 0
+        self.lessons = Lessons()
 
     def begin(self, data: Raw, call: Call, asker: Asker) -> tuple[KnownMessage, DirectRequest] | None:
         """Ask for the answer to the message ``data``. None where it has to be asked for by the method."""
@@ -72,21 +60,20 @@ class DirectInferences:
             return None
         known = self._known.find(data)
         if known is None:
-            self._missed += 1
+            self.lessons.missed()
             return None
         request = self._core.begin(known.form, known.arrays(data), asker, call.deadline_ns)
         if request is None:
-            # It may be learned again.
-            self._learned -= 1
+            self.lessons.outdated()
             return None
-        self._begun += 1
+        self.lessons.begun()
         return known, request
 
     def learn(self, data: Raw) -> None:
         """``data`` was answered."""
-        if self._core.tracing.on or (self._learned >= max(_FREE_LESSONS, self._begun) and self._missed % _LESSON_EACH):
+        if self._core.tracing.on or not self.lessons.pay:
             return
-        self._learned += 1
+        self.lessons.learned()
         with suppress(OrtolanError):
             if not may_be_remembered(data):
                 return

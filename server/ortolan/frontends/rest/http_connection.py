@@ -181,9 +181,9 @@ class HttpConnection(BoundedConnection):
         requests = None if self.core.tracing.on else head.requests
         if requests is not None and (found := requests.find(data, start, head.json_bytes)) is not None:
             if self._begin_direct(head, *found):
-                requests.begun()
+                requests.lessons.begun()
                 return
-            requests.outdated()
+            requests.lessons.outdated()
         body = data[start:]
         cycle = InferenceCycle(
             self._service.app,
@@ -197,7 +197,7 @@ class HttpConnection(BoundedConnection):
             by_name=head.by_name,
             whole_body=body,
         )
-        if requests is not None and requests.learns:
+        if requests is not None and requests.lessons.pay:
             cycle.learn = partial(self._learn_request, head, requests, body)
         self._inference = cycle
         self.cycle = cast("RequestResponseCycle", cycle)
