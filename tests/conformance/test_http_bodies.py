@@ -297,6 +297,7 @@ def test_parameters_of_every_type_are_taken(http: Http, key: str, value: Any) ->
     [
         (b'{"inputs":[]}\0\0\0\0', {"content-type": "application/octet-stream"}, "Inference-Header-Content-Length"),
         (b"\xff\xfe", {"content-type": "application/octet-stream"}, "Inference-Header-Content-Length"),
+        (b"\xff\xfe", {}, "Inference-Header-Content-Length"),
         (b"\x1f\x8b\x08\0", {}, "Content-Encoding: gzip"),
     ],
 )

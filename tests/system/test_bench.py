@@ -60,6 +60,13 @@ def test_a_running_server_is_measured_by_its_address(server: ServerProcess) -> N
     assert {each["form"] for each in report["points"]} == {"http", "json", "grpc"}
 
 
+def test_a_form_that_was_left_out_for_want_of_an_address_is_told(server: ServerProcess) -> None:
+    report = measured("double", f"--url={server.http}")
+    assert {each["form"] for each in report["points"]} == {"http", "json"}
+    assert any("--grpc-url" in each for each in report["advice"])
+    assert not any("--grpc-url" in each for each in of_running(server, "double")["advice"])
+
+
 def test_texts_are_sent_and_compared(server: ServerProcess) -> None:
     report = of_running(server, "text", "--forms=http,json")
     assert all(each["requests_per_s"] > 0 and not each["failed"] for each in report["points"])
@@ -114,7 +121,7 @@ def test_what_the_server_answers_is_told(server: ServerProcess, tmp_path: Path) 
 def test_a_repository_of_several_models_needs_a_name(repository: Path) -> None:
     found = finished("bench", repository, *BRIEFLY)
     assert found.returncode == 2
-    assert "say which one with --model: double, gather, open, text" in found.stderr
+    assert f"{repository} has several models; say which one with --model: double, gather, open, text" in found.stderr
 
 
 def test_a_model_that_is_not_served_is_told(tmp_path: Path) -> None:

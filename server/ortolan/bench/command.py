@@ -36,8 +36,14 @@ def bench(plan: Plan) -> str:
     """The report as text, or as JSON if the plan says so. Raises StartupError when nothing can be measured."""
     with _subject(plan) as subject, LoadProcess() as process:
         report = _measure(plan, subject, process)
-    sentences = advice(report)
+    sentences = [*advice(report), *_left_out(plan)]
     return json.dumps(report.as_json(sentences), indent=2) if plan.as_json else as_text(report, sentences)
+
+
+def _left_out(plan: Plan) -> list[str]:
+    """What was not measured, although it was not said that it should not be."""
+    missing = plan.http is not None and plan.grpc is None
+    return ["gRPC was not measured: give --grpc-url, such as 127.0.0.1:8001"] if missing else []
 
 
 @contextmanager
@@ -56,7 +62,7 @@ def _measure(plan: Plan, subject: _Subject, process: LoadProcess) -> Report:
     http = subject.addresses.http
     if http is None:
         raise StartupError("what the model is like is asked over HTTP: give --url")
-    model = served_model(http, plan.named or only_model(http))
+    model = served_model(http, plan.named or only_model(http, plan.model or str(http)))
     inputs = _inputs(plan, model, 1)
     server = MeasuredServer(subject.addresses, model.name, inputs)
     points = [measured for form in plan.forms for measured in _points(plan, server, form, process)]

@@ -41,15 +41,18 @@ class ServedModel:
         return all(each.shape[:1] == (-1,) for each in self.inputs)
 
 
-def only_model(address: Address) -> str:
-    """The name of the one model that the server has ready. Raises StartupError where there are none or several."""
+def only_model(address: Address, called: str) -> str:
+    """The name of the one model that the server has ready. Raises StartupError where there are none or several.
+
+    ``called``: what the person who asks calls the server, or what it serves.
+    """
     status, index = _asked(address, "POST", "/v2/repository/index")
     ready = sorted({each["name"] for each in index if each.get("state") == "READY"}) if status == 200 else []
     if len(ready) == 1:
         return str(ready[0])
     if not ready:
-        raise StartupError(f"{address} has no model that is ready")
-    raise StartupError(f"{address} has several models; say which one with --model: {', '.join(ready)}")
+        raise StartupError(f"{called} has no model that is ready")
+    raise StartupError(f"{called} has several models; say which one with --model: {', '.join(ready)}")
 
 
 def served_model(address: Address, name: str) -> ServedModel:

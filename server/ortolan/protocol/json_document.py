@@ -20,6 +20,15 @@ from ortolan.protocol.json_fields import shown, wrong_type
 class BrokenJson(InvalidArgument):
     """What was to be JSON text is none, so that it may be something else which the request does not name."""
 
+    is_no_text = False
+    """Whether it is no text at all."""
+
+
+class NoText(BrokenJson):
+    """Bytes that are no UTF-8, and do not look compressed."""
+
+    is_no_text = True
+
 
 MAX_DEPTH = 100
 
@@ -109,8 +118,10 @@ def _parse_with_non_finite(text: bytes, refusal: orjson.JSONDecodeError) -> obje
     try:
         characters = text.decode()
     except UnicodeDecodeError as error:
-        hint = _GZIP_HINT if text.startswith(_GZIP) else ""
-        raise BrokenJson(f"the request's JSON is not valid UTF-8 at byte {error.start}{hint}") from error
+        message = f"the request's JSON is not valid UTF-8 at byte {error.start}"
+        if text.startswith(_GZIP):
+            raise BrokenJson(f"{message}{_GZIP_HINT}") from error
+        raise NoText(message) from error
     if "NaN" not in characters and "Infinity" not in characters:
         raise _broken(refusal) from refusal
     try:

@@ -79,7 +79,7 @@ class InferenceEndpoint:
         try:
             return self._requests.decode(name, version, body, header_length)
         except BrokenJson as error:
-            if header_length is None and _says_binary(asked):
+            if header_length is None and (error.is_no_text or _says_binary(asked)):
                 raise InvalidArgument(f"{error.message}{_BINARY_HINT}") from error
             raise
 
