@@ -6,13 +6,12 @@ from types import MappingProxyType
 
 from ortolan import __version__
 from ortolan.core.control_rules import ControlMode, check_model_name, require_control
-from ortolan.core.direct_form import DirectForm
+from ortolan.core.direct_inference import DirectInference
 from ortolan.core.ensemble_version import BATCHED_BY_STEPS
 from ortolan.core.load_override import check_unload, is_forced, load_override
 from ortolan.core.log_settings import LogControl, LogSettings
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.model_records import IndexEntry
-from ortolan.core.model_version import ModelVersion
 from ortolan.core.request_terms import check_id, sequence_of
 from ortolan.core.residency import Residency
 from ortolan.core.sequence_turns import SequenceTurns
@@ -22,9 +21,7 @@ from ortolan.core.shared_tensors import SharedTensors
 from ortolan.core.trace_settings import ALL_MODELS, TraceSettings
 from ortolan.core.tracing import FrontendTrace, Tracing
 from ortolan.core.whole_server import Processes, WholeServer
-from ortolan.errors import InvalidArgument, NotFound, OrtolanError, Unavailable
-from ortolan.execution.direct_request import Asker, DirectRequest
-from ortolan.inference.datatypes import Array
+from ortolan.errors import InvalidArgument, NotFound, Unavailable
 from ortolan.inference.request import InferenceRequest, InferenceResponse
 from ortolan.inference.tensor_spec import ModelSignature, TensorSpec
 from ortolan.repository import config_rendering
@@ -104,6 +101,7 @@ class InferenceCore:
         self.shared_memory = self._shared_tensors.regions
         self._turns = SequenceTurns()
         self._manager = manager
+        self.direct = DirectInference(manager, self.tracing)
         self._server_name = server_name
         self._control_mode = control_mode
         self._strict_readiness = strict_readiness
@@ -144,26 +142,6 @@ class InferenceCore:
         if version.signature.sequences:
             return await self._infer_in_turn(version, request, frontend)
         return await self._infer(version, request, frontend)
-
-    def direct_form(self, request: InferenceRequest) -> DirectForm | None:
-        """What further requests come to that differ from ``request``, which was answered, in their elements only.
-
-        None where that cannot be said.
-        """
-        version = self._manager.find(request.model_name, request.model_version)
-        return version.direct_form(request) if isinstance(version, ModelVersion) else None
-
-    def begin(
-        self, form: DirectForm, inputs: Mapping[str, Array], asker: Asker, deadline_ns: int = 0
-    ) -> DirectRequest | None:
-        """Ask for the answer to a request of this form. None where it has to be asked for by ``infer``."""
-        if self.tracing.on:
-            return None
-        try:
-            version = self._manager.find(form.asked_name, form.asked_version)
-        except OrtolanError:
-            return None
-        return form.begin(version, inputs, deadline_ns, asker)
 
     async def _infer_in_turn(
         self, version: ServedVersion, request: InferenceRequest, frontend: FrontendTrace | None

@@ -62,7 +62,7 @@ class DirectInferences:
         if known is None:
             self.lessons.missed()
             return None
-        request = self._core.begin(known.form, known.arrays(data), asker, call.deadline_ns)
+        request = self._core.direct.begin(known.form, known.arrays(data), asker, call.deadline_ns)
         if request is None:
             self.lessons.outdated()
             return None
@@ -79,7 +79,7 @@ class DirectInferences:
                 return
             request = decode_request(data)
             inputs = remembered_at_end(request, data)
-            if inputs is not None and (form := self._core.direct_form(request)) is not None:
+            if inputs is not None and (form := self._core.direct.form(request)) is not None:
                 self._known.remember(data, inputs.begins[0], KnownMessage(form, inputs))
 
     def encoded(self, known: KnownMessage, answer: Answer, call: Call) -> Serialized:

@@ -81,7 +81,7 @@ class DirectCycle:
 
     def begin(self, inputs: Mapping[str, Array]) -> bool:
         """Ask. False where it has to be asked as others are."""
-        self._request = self._connection.core.begin(self._known.form, inputs, self)
+        self._request = self._connection.core.direct.begin(self._known.form, inputs, self)
         if self._request is None:
             return False
         self._connection.tasks.add(cast("asyncio.Task[None]", self))

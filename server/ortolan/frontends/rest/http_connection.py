@@ -215,7 +215,7 @@ class HttpConnection(BoundedConnection):
 
     def _learn_request(self, head: KnownHead, requests: KnownRequests, body: bytes, request: InferenceRequest) -> None:
         with suppress(OrtolanError):
-            requests.learn(body, head.json_bytes, self.core.direct_form(request), request)
+            requests.learn(body, head.json_bytes, self.core.direct.form(request), request)
             self._heads.learned()
 
     def _learn(self, data: bytes, asked: InferenceCycle) -> None:
