@@ -1,5 +1,6 @@
-"""Servers that many tests only read from, started once."""
+"""Servers that many tests only read from, started once; and what tests that set this process up leave as it was."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,20 @@ hypothesis.settings.load_profile("short")
 # For `make fuzz`. The tests that say how many examples they need keep to that.
 hypothesis.settings.register_profile("long", max_examples=500, deadline=None)
 
+_SET_UP_LOGGERS = ("ortolan", "uvicorn", "uvicorn.access", "watchfiles")
 _BATCHING = "dynamic_batching { }\ninstance_group [ { count: 1, kind: KIND_CPU } ]\n"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The command sets the process' logging up, down to the levels of single loggers; other tests want theirs back."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    levels = {logger: logger.level for logger in (root, *map(logging.getLogger, _SET_UP_LOGGERS))}
+    yield
+    root.handlers[:] = handlers
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_models
@@ -14,16 +12,6 @@ from ortolan import __version__
 from ortolan.cli import main
 
 NOWHERE = "/nowhere/at/all"
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """The command sets the process' logging up; the tests' own process wants its own back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture

@@ -91,15 +91,9 @@ def test_an_exception_follows_its_text_line_and_is_in_the_json_object() -> None:
 def test_a_client_that_goes_while_it_is_answered_is_no_error_in_the_log(
     tmp_path: Path, logger: str, message: str, kept: bool
 ) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        set_up(LogSettings(log_file=str(tmp_path / "log")))
-        logging.getLogger(logger).error(message)
-    finally:
-        root.handlers[0].close()
-        root.handlers[:] = handlers
-        root.setLevel(level)
+    set_up(LogSettings(log_file=str(tmp_path / "log")))
+    logging.getLogger(logger).error(message)
+    logging.getLogger().handlers[0].close()
     assert (message in (tmp_path / "log").read_text()) is kept
 
 
