@@ -2,6 +2,7 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 600
 TEST_WORKERS ?= 2
 # Tests run real servers, and a machine that does something else can make one late: what fails is tried once more, and
 # the summary names it. 0 to see every failure.
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types contracts check unit perf-analyzer fuzz protos bench bench-grid bench-triton bench-generator overload reload reload-neighbours compiled-cache processes soak-control soak-memory interpreter-care batching-delay simulation constraints clean
+.PHONY: help serve test lint types contracts check unit perf-analyzer proxies fuzz protos bench bench-grid bench-triton bench-generator overload reload reload-neighbours compiled-cache rolling-restart processes soak overload-neighbours idle-connections interpreter-care batching-delay simulation sbom audit constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +34,14 @@ types: $(VENV)/.test
 contracts: $(VENV)/.test
 	PYTHONPATH=server $(BIN)/lint-imports
 
-unit: $(VENV)/.test perf-analyzer ## All tests
+unit: $(VENV)/.test perf-analyzer proxies ## All tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --reruns $(TEST_RERUNS) -rR
 
 perf-analyzer: $(VENV)/.test ## Fetch Triton's load generator; without it the tests that run it are skipped
 	@$(BIN)/python tests/perf_analyzer.py
+
+proxies: $(VENV)/.test ## Fetch nginx, HAProxy and Envoy; without them the tests that run them are skipped
+	@$(BIN)/python tests/proxies.py
 
 fuzz: $(VENV)/.test ## Look for faults for FUZZ_SECONDS (600), by fuzzing and property tests (tests/README.md)
 	PYTHONPATH=tests $(BIN)/python -m fuzz.long_run $(FUZZ_SECONDS)
@@ -69,14 +73,20 @@ reload-neighbours: $(VENV)/.test ## What loading a model costs those that serve
 compiled-cache: $(VENV)/.test ## What the compiled cache saves: loads, memory, starts
 	$(BIN)/python benchmarks/compiled_cache.py
 
+rolling-restart: $(VENV)/.test proxies ## Eight restarts at 200 requests a second, behind each proxy: what is lost, some 7 minutes
+	$(BIN)/python benchmarks/restarts_behind_proxies.py
+
 processes: $(VENV)/.test ## What a further process of --processes costs: memory, time to start
 	$(BIN)/python benchmarks/processes.py
 
-soak-control: $(VENV)/.test ## A minute of clients that load, unload and ask the same models at random
-	$(BIN)/python benchmarks/soak_control.py
+soak: $(VENV)/.test ## SOAK_SECONDS (600) of all that clients do: what is lost or wrong, and what stays in memory
+	$(BIN)/python benchmarks/soak.py --seconds $(SOAK_SECONDS)
 
-soak-memory: $(VENV)/.test ## Some minutes of a load of everything: what of it stays in memory
-	$(BIN)/python benchmarks/soak_memory.py
+overload-neighbours: $(VENV)/.test ## What ten times the load of one model costs another
+	$(BIN)/python benchmarks/overload_neighbours.py
+
+idle-connections: $(VENV)/.test ## What ten thousand idle connections cost
+	$(BIN)/python benchmarks/idle_connections.py
 
 interpreter-care: $(VENV)/.test ## What the allocator's thresholds, gc.freeze and the switch interval are worth
 	$(BIN)/python benchmarks/interpreter_care.py
@@ -86,6 +96,12 @@ batching-delay: $(VENV)/.test ## What batching costs a lone client, and how exac
 
 simulation: $(VENV)/.test ## Batch policies against each other, on measured cost curves
 	$(BIN)/python benchmarks/scheduling_simulation.py
+
+sbom: $(VENV)/.audit ## Write the bill of materials (CycloneDX) of what runs with EXTRA (cpu) to build/sbom
+	$(BIN)/python .ci/supply_chain/sbom.py $(EXTRA) build/sbom/ortolan-$(EXTRA).cdx.json
+
+audit: $(VENV)/.audit ## Look up known vulnerabilities of everything in constraints.txt; needs the network
+	@$(BIN)/python .ci/supply_chain/audit.py
 
 constraints: $(VENV)/.test ## Write constraints.txt from what is installed: names and versions only
 	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude pip --exclude setuptools \
@@ -109,6 +125,10 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.python pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt -e '.[$(EXTRA),dev]'
 	@touch $@ $(VENV)/.serve
+
+$(VENV)/.audit: $(VENV)/.test
+	@$(PIP) install -c constraints.txt -e '.[$(EXTRA),dev,audit]'
+	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
 	@$(PIP) install -c constraints.txt -e '.[$(EXTRA),dev,bench]'

@@ -1,7 +1,8 @@
 """Look for faults for longer than ``make test`` does: ``python -m fuzz.long_run SECONDS``, shared by all that look.
 
-They are atheris on each target, Hypothesis on the property tests, and schemathesis on the REST frontend; each looks
-elsewhere every time. ``.fuzz`` keeps what atheris learnt, which is where the next run goes on, and what it found.
+They are atheris on each target, Hypothesis on the property tests, schemathesis on the REST frontend, and random
+requests to every route and method; each looks elsewhere every time. ``.fuzz`` keeps what atheris learnt, which is where
+the next run goes on, and what it found.
 """
 
 import random
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fuzz.targets import TARGETS
+from fuzz import ports, routes, targets
 from server_process import running
 
 TESTS = Path(__file__).parents[1]
@@ -21,7 +22,12 @@ KEPT = TESTS.parent / ".fuzz"
 PROPERTIES = [
     test for floor in ("inference", "protocol", "repository", "http2") for test in (TESTS / floor).glob("test_*.py")
 ]
-SHARES: Mapping[str, int] = {**dict.fromkeys(TARGETS, 1), "Hypothesis": 3, "schemathesis": 2}
+SHARES: Mapping[str, int] = {
+    **dict.fromkeys((*targets.TARGETS, *ports.TARGETS), 1),
+    "Hypothesis": 3,
+    "schemathesis": 2,
+    "routes": 2,
+}
 # All end by themselves; this is for when they do not.
 GRACE_S = 120
 
@@ -32,7 +38,7 @@ def main(seconds: int) -> int:
     for name, share in SHARES.items():
         share_s = max(seconds * share // sum(SHARES.values()), 1)
         say(f"{name}: {share_s} s")
-        looks = {"Hypothesis": hypothesis_finds, "schemathesis": schemathesis_finds}.get(name)
+        looks = OTHERS.get(name)
         if looks(share_s) if looks else atheris_finds(name, share_s):
             found.append(name)
     say(f"found by {', '.join(found)}, see above" if found else "nothing was found")
@@ -82,6 +88,18 @@ def schemathesis_finds(share_s: int) -> bool:
             bounds = ["--warnings=off", f"--max-time={share_s}", "--exclude-path-regex=/v2/repository/models/"]
             done = subprocess.run([*schemathesis, *bounds], cwd=scratch, timeout=share_s + GRACE_S)
     return bool(done.returncode)
+
+
+def routes_finds(share_s: int) -> bool:
+    with TemporaryDirectory() as scratch, routes.served(Path(scratch)) as served:
+        seed = random.randrange(2**32)
+        end = time.monotonic() + share_s
+        found = routes.faults(served, seed, lambda: time.monotonic() < end)
+        say("\n".join([f"seed {seed}", *found]))
+    return bool(found)
+
+
+OTHERS = {"Hypothesis": hypothesis_finds, "schemathesis": schemathesis_finds, "routes": routes_finds}
 
 
 def say(text: str) -> None:

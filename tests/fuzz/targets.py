@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from fuzz import seeds, transport
+from fuzz import elements, header_blocks, seeds, transport
 from fuzz.mutations import altered_json, altered_message
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
@@ -260,4 +260,6 @@ TARGETS = {
     "grpc-messages": Target(
         transport.read_messages, transport.verify_messages, transport.message_streams, transport.altered_messages
     ),
+    "header-blocks": Target(header_blocks.read, header_blocks.verify, header_blocks.blocks, header_blocks.altered),
+    "elements": Target(elements.read, elements.verify, elements.tensors, elements.altered),
 }

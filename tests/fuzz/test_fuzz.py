@@ -4,13 +4,17 @@
 """
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from random import Random
 
 import pytest
+from fuzz import ports, routes
 from fuzz.targets import TARGETS
 
 from ortolan.errors import InvalidArgument
@@ -18,10 +22,22 @@ from ortolan.inference.datatypes import DATATYPES
 
 TESTS = Path(__file__).parents[1]
 BOUNDS = ("-seed=1", "-runs=40000", "-max_total_time=6")
+REQUESTS = 500
+ALL = {**TARGETS, **ports.TARGETS}
+ALTERATIONS = {"elements": 5000, "header-blocks": 500, "http1": 1000, "http1-doors": 150}
+"""How many inputs of these are looked at without atheris, which takes longer to begin than they all do."""
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """What is refused is logged, thousands of times."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed; it has wheels for Linux on x86-64")
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", sorted(TARGETS.keys() - ALTERATIONS.keys()))
 def test_whatever_bytes_come_they_are_read_rightly_or_refused(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fuzz.run", name, tmp_path, *BOUNDS],
@@ -34,12 +50,29 @@ def test_whatever_bytes_come_they_are_read_rightly_or_refused(name: str, tmp_pat
     assert "Done " in done.stderr
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_what_there_is_to_start_from_passes_and_much_of_it_is_valid(name: str) -> None:
-    target, valid = TARGETS[name], 0
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_whatever_bytes_are_altered_they_are_read_rightly_or_refused(name: str, quiet: None) -> None:
+    target, random = ALL[name], Random(1)
+    inputs = [*target.seeds()]
+    for _ in range(ALTERATIONS[name]):
+        data = target.altered(random.choice(inputs), random)
+        if data is not None:
+            target.check(data)
+            inputs.append(data)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_there_is_to_start_from_passes_and_much_of_it_is_valid(name: str, quiet: None) -> None:
+    target, valid = ALL[name], 0
     for seed in target.seeds():
         target.check(seed)
         with contextlib.suppress(InvalidArgument):
             target.read(seed)
             valid += 1
     assert valid >= len(DATATYPES)
+
+
+def test_p21_no_request_to_any_route_or_method_is_answered_with_a_fault(tmp_path: Path) -> None:
+    with routes.served(tmp_path) as served:
+        left = iter(range(REQUESTS))
+        assert routes.faults(served, 1, lambda: next(left, None) is not None) == []
