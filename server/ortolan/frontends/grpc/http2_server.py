@@ -1,15 +1,15 @@
 """The gRPC port on our own HTTP/2 transport, and its connections."""
 
 import asyncio
-import ssl
 
-from ortolan.frontends.grpc.connection_life import OPENING_S
 from ortolan.frontends.grpc.http2_connection import GrpcConnection
 from ortolan.frontends.grpc.http2_exchange import OtherRequests
 from ortolan.frontends.grpc.http2_service import GrpcService
 from ortolan.frontends.grpc.methods import Methods
 from ortolan.frontends.grpc.options import GrpcOptions
+from ortolan.frontends.last_callers import last_callers
 from ortolan.frontends.listening import BACKLOG, listening_socket
+from ortolan.frontends.tls.server_tls import TlsPort
 from ortolan.http2.limits import Http2Limits
 
 _CLOSING_S = 0.5
@@ -19,18 +19,16 @@ class Http2Server:
     """The server of one gRPC port."""
 
     def __init__(
-        self, methods: Methods, address: str, port: int, options: GrpcOptions, tls: ssl.SSLContext | None = None
+        self, methods: Methods, address: str, port: int, options: GrpcOptions, tls: TlsPort | None = None
     ) -> None:
         """Bind ``address``:``port`` (0 picks a free port). Raises StartupError when it cannot be had.
 
-        ``tls``: the server's certificate and what it asks of its clients'; None for plain connections.
+        ``tls``: None for connections in the clear.
         """
         self._connections = Http2Connections(methods, options)
         self._socket = listening_socket(address, port, "--grpc-port", options.shared_port)
         self.port: int = self._socket.getsockname()[1]
-        self._tls = tls
-        if tls is not None:
-            tls.set_alpn_protocols(["h2"])
+        self._new = tls.over(self._connections.new) if tls else self._connections.new
         self._server: asyncio.Server
 
     @property
@@ -40,14 +38,12 @@ class Http2Server:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        timeout_s = OPENING_S if self._tls else None
         # Without the backlog the loop sets one of 100 on a socket that listens already.
-        self._server = await loop.create_server(
-            self._connections.new, sock=self._socket, ssl=self._tls, ssl_handshake_timeout=timeout_s, backlog=BACKLOG
-        )
+        self._server = await loop.create_server(self._new, sock=self._socket, backlog=BACKLOG)
 
     async def stop(self, grace_s: float) -> None:
         """Accept no further calls, and end those that are running after ``grace_s``."""
+        await last_callers(self._socket)
         self._server.close()
         await self._connections.stop(grace_s)
 

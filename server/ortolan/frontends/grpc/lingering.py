@@ -23,15 +23,11 @@ class Lingering:
         if self.begun or self._transport.is_closing():
             return
         self.begun = True
-        if self._transport.can_write_eof():
-            try:
-                self._transport.write_eof()
-            except OSError:
-                # The client has gone just now.
-                self._transport.abort()
-        else:
-            # TLS has words for it, and would wait half a minute for the client's.
-            self._transport.close()
+        try:
+            self._transport.write_eof()
+        except OSError:
+            # The client has gone just now.
+            self._transport.abort()
         self._wait()
 
     def cancel(self) -> None:

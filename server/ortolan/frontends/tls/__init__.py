@@ -1,0 +1,1 @@
+"""TLS on the ports: certificates that are followed, connections, and whom a client's certificate names."""
