@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 def heavy(constant: float, mebibytes: float, seed: int = 0) -> onnx.ModelProto:
     """y = x + constant. It looks up a row of a table of so many MiB by what it is asked, and adds it zero times."""
     rows = int(mebibytes * (1 << 18) / 4)
-    table = np.random.default_rng(seed).normal(size=(rows, 4)).astype(np.float32)
+    table = np.random.default_rng(seed).random(size=(rows, 4), dtype=np.float32)
     return onnx_models.model(
         [
             helper.make_node("Mul", ["x", "zero"], ["nothing"]),
@@ -44,4 +44,22 @@ def burst(columns: int = 4096) -> onnx.ModelProto:
         [("x", TensorProto.FLOAT, ["batch", 4])],
         [("y", TensorProto.FLOAT, ["batch", 1])],
         {"w": np.full((4, columns), 1 / columns, np.float32)},
+    )
+
+
+def as_large_as_asked() -> onnx.ModelProto:
+    """y = x, by way of a tensor of as many MiB as the largest number in x says."""
+    return onnx_models.model(
+        [
+            helper.make_node("ReduceMax", ["x"], ["mebibytes"], keepdims=0),
+            helper.make_node("Cast", ["mebibytes"], ["count"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["count", "elements_each"], ["elements"]),
+            helper.make_node("Reshape", ["elements", "one"], ["shape"]),
+            helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+            helper.make_node("ReduceMax", ["zeros"], ["nothing"], keepdims=0),
+            helper.make_node("Add", ["x", "nothing"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, ["batch", 4])],
+        [("y", TensorProto.FLOAT, ["batch", 4])],
+        {"elements_each": np.array(1 << 18), "one": np.array([1])},
     )

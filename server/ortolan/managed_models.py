@@ -7,6 +7,7 @@ from ortolan.core.cache_config import parse_cache_config
 from ortolan.core.compiled_cache import CompiledCache
 from ortolan.core.load_failure import PATIENCE_S
 from ortolan.core.memory_amount import amount_of
+from ortolan.core.memory_limit import MemoryLimit, allowed_bytes
 from ortolan.core.memory_meter import available_bytes
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import ModelManager
@@ -87,6 +88,12 @@ def model_manager(
         rules=_residency_rules(settings),
         patience_s=PATIENCE_S,
     )
+
+
+def memory_limit(settings: Settings) -> MemoryLimit:
+    """What keeps one of the server's processes within its part of the memory."""
+    has_gpu = settings.device != "cpu" and len(session.available_providers()) > 1
+    return MemoryLimit(allowed_bytes(settings.memory_limit, available_bytes(), settings.processes, has_gpu))
 
 
 def _residency_rules(settings: Settings) -> ResidencyRules:

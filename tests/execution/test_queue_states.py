@@ -248,7 +248,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=70, stateful_step_count=30, deadline=None)
+TestQueueMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
 def test_a_run_that_no_one_waits_for_is_not_begun() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ortolan.execution.runtime_errors import readable
+from ortolan.execution.runtime_errors import missing_memory, readable
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,27 @@ def test_a_message_is_never_empty_and_never_endless() -> None:
     assert readable(KeyError()) == "KeyError"
     assert readable(RuntimeError("[ONNXRuntimeError] : 1 : FAIL : ")) == "RuntimeError"
     assert len(readable(RuntimeError("x" * 10_000))) == 600
+
+
+@pytest.mark.parametrize(
+    ("error", "missing"),
+    [
+        (
+            RuntimeError(
+                "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running ConstantOfShape node. "
+                "Name:'' Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:360 void* "
+                "onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate "
+                "memory for requested buffer of size 4294967296"
+            ),
+            "4 GiB",
+        ),
+        (RuntimeError("Failed to allocate memory for requested buffer of size 1200"), "1.172 KiB"),
+        (RuntimeError("Failed to allocate memory for requested buffer of size 9223372036854775808"), "8192 PiB"),
+        (RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : … Status Message: std::bad_alloc"), "memory"),
+        (RuntimeError("CUDA failure 2: out of memory ; GPU=0 ; hostname=h"), "memory"),
+        (MemoryError(), "memory"),
+        (RuntimeError("indices element out of data bounds"), None),
+    ],
+)
+def test_an_error_tells_whether_there_was_no_memory(error: Exception, missing: str | None) -> None:
+    assert missing_memory(error) == missing

@@ -141,4 +141,4 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestSchedulerMachine = SchedulerMachine.TestCase
-TestSchedulerMachine.settings = settings(max_examples=70, stateful_step_count=25, deadline=None)
+TestSchedulerMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -12,7 +12,7 @@ import onnx
 import onnx_models
 import pytest
 
-from ortolan.errors import DeadlineExceeded, InvalidArgument
+from ortolan.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from ortolan.execution.answer import Answer
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.device_share import DeviceShare
@@ -44,11 +44,11 @@ STUBBORN = session_of(onnx_models.stubborn())
 
 @asynccontextmanager
 async def started(
-    session: Session, max_execution_s: float, batching: Batching | None = None
+    session: Session, max_execution_s: float, batching: Batching | None = None, instances: int = 1
 ) -> AsyncIterator[Scheduler]:
     plan = SchedulingPlan(batching or Batching(), LinePolicy(), max_execution_s=max_execution_s)
     loop = asyncio.get_running_loop()
-    scheduler = Scheduler("m", [("m_0", session, DeviceShare(2))], plan, QueueLimits(), loop)
+    scheduler = Scheduler("m", [("m_0", session, DeviceShare(2))] * instances, plan, QueueLimits(), loop)
     scheduler.start()
     yield scheduler
     scheduler.refuse_new()
@@ -64,7 +64,7 @@ def asked(scheduler: Scheduler, inputs: dict[str, Array]) -> asyncio.Task[Answer
 
 
 async def until_running(scheduler: Scheduler) -> None:
-    while scheduler.instances[0].running is None:  # noqa: ASYNC110 - an instance's thread runs, and tells nobody
+    while all(instance.running is None for instance in scheduler.instances):  # noqa: ASYNC110 - an instance's thread runs, and tells nobody
         await asyncio.sleep(0)
 
 
@@ -122,18 +122,57 @@ async def test_while_one_model_hangs_another_answers() -> None:
 
 
 async def test_a_version_whose_run_will_not_end_hangs_until_it_does() -> None:
-    """The requests are answered at once; the thread needs some seconds to come back."""
+    """The requests are answered at once; the thread needs some seconds to come back. Nobody waits for it."""
     async with started(STUBBORN, max_execution_s=0.05) as scheduler, watched(scheduler) as watchdog:
         task = asked(scheduler, {"n": np.array([55_000], np.float32)})
+        await until_running(scheduler)
+        waiting = asked(scheduler, {"n": np.array([2], np.float32)})
         with pytest.raises(DeadlineExceeded):
             await task
         assert scheduler.instances[0].running is not None
-        while not watchdog.hangs(scheduler):
-            assert scheduler.instances[0].running is not None, "it ended before it counted as hung"
+        with pytest.raises(Unavailable, match="the model hangs"):
+            await waiting
+        assert watchdog.hangs(scheduler)
+        with pytest.raises(Unavailable, match="the model hangs"):
+            await asked(scheduler, {"n": np.array([2], np.float32)})
+        while watchdog.hangs(scheduler):  # noqa: ASYNC110 - a thread comes back, and tells nobody
             await asyncio.sleep(0.01)
         answer = await asked(scheduler, {"n": np.array([2], np.float32)})
         assert answer.outputs[0].tolist() == [2, 3]
+
+
+async def test_a_version_with_an_instance_left_does_not_hang() -> None:
+    async with started(STUBBORN, max_execution_s=60, instances=2) as scheduler:
+        watchdog = Watchdog(lambda: [scheduler])
+        task = asked(scheduler, {"n": np.array([50_000], np.float32)})
+        await until_running(scheduler)
+        end_ns = time.monotonic_ns() + 61 * SECOND
+        watchdog.look(end_ns)
+        with pytest.raises(DeadlineExceeded):
+            await task
+        watchdog.look(end_ns + SECOND)
+        answer = await asked(scheduler, {"n": np.array([2], np.float32)})
+        assert answer.outputs[0].tolist() == [2, 3]
         assert not watchdog.hangs(scheduler)
+
+
+async def test_a_run_that_nobody_wants_and_that_does_not_stop_hangs_without_a_limit() -> None:
+    async with started(STUBBORN, max_execution_s=0) as scheduler:
+        watchdog = Watchdog(lambda: [scheduler])
+        task = asked(scheduler, {"n": np.array([50_000], np.float32)})
+        await until_running(scheduler)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        given_up_ns = time.monotonic_ns()
+        waiting = asked(scheduler, {"n": np.array([2], np.float32)})
+        await asyncio.sleep(0)
+        watchdog.look(given_up_ns)
+        watchdog.look(given_up_ns + 29 * SECOND)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        watchdog.look(given_up_ns + 31 * SECOND)
+        with pytest.raises(Unavailable, match="the model hangs"):
+            await waiting
 
 
 async def test_of_a_batch_that_failed_only_the_member_that_hangs_is_ended() -> None:

@@ -1,8 +1,9 @@
 """A model that hangs: its requests are answered all the same, others do not notice, and readiness tells the truth."""
 
 import asyncio
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -13,6 +14,7 @@ import numpy as np
 import onnx_models
 import pytest
 from callers import row, statistics
+from replicas_seen import Kept, one_to_each
 from server_process import ServerProcess, eventually, finished, running
 
 LIMIT_S = 0.3
@@ -39,7 +41,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     }
     for name, config in configs.items():
         onnx_models.save_version(repository, name, onnx_models.slow_as_asked(), config=ONE_INSTANCE + config)
-    onnx_models.save_version(repository, "stubborn", onnx_models.stubborn(), config=ONE_INSTANCE)
+    for name in ("stubborn", "queued"):
+        onnx_models.save_version(repository, name, onnx_models.stubborn(), config=ONE_INSTANCE)
     onnx_models.save_version(repository, "quick", onnx_models.doubler())
     with running(repository, "--calibration-cache=none", f"--max-execution-secs={LIMIT_S}") as server:
         yield server
@@ -113,6 +116,42 @@ async def test_a_model_whose_run_will_not_end_is_not_ready_until_it_does(server:
             assert is_ready(server, "/v2/health/ready") is expected
     reply = await callers.rest(server, "stubborn", np.array([3], np.float32), "n")
     assert reply.array.tolist() == [3, 3]
+
+
+async def test_nobody_waits_for_a_model_that_hangs(server: ServerProcess) -> None:
+    """One runs and two wait; when it is known that the run does not end, who waits is sent away, and who comes too."""
+    numbers = (np.array([70_000], np.float32), np.array([3], np.float32), np.array([3], np.float32))
+    first = asyncio.create_task(callers.rest(server, "queued", numbers[0], "n"))
+    waiting = [asyncio.create_task(callers.rest(server, "queued", each, "n")) for each in numbers[1:]]
+    replies = [await first, *(await asyncio.gather(*waiting))]
+    # Which of the three was the first to come is not certain; the short ones are answered if they were.
+    assert replies[0].status == 504
+    for reply in replies[1:]:
+        assert reply.status == 200 or (reply.status, "the model hangs" in reply.json["error"]) == (503, True)
+    async with asyncio.timeout(callers.LONGEST_S):
+        while (reply := await callers.rest(server, "queued", numbers[1], "n")).status != 200:
+            assert (reply.status, "the model hangs" in reply.json["error"]) == (503, True)
+    assert is_ready(server, "/v2/models/queued/ready")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="--processes needs Linux")
+def test_of_several_processes_the_others_answer_and_all_tell_that_one_hangs(tmp_path: Path) -> None:
+    onnx_models.save_version(tmp_path, "stubborn", onnx_models.stubborn(), config=ONE_INSTANCE)
+    onnx_models.save_version(tmp_path, "quick", onnx_models.doubler())
+    flags = ("--processes=2", "--calibration-cache=none", f"--max-execution-secs={LIMIT_S}")
+    quick, long = callers.rest_body(row(1)), callers.rest_body(np.array([90_000], np.float32), "n")
+    with running(tmp_path, *flags) as server, one_to_each(server) as kept:
+        hangs, other = kept.values()
+        assert hangs.ask("POST", "/v2/models/stubborn/infer", long)[0] == 504
+        eventually(lambda: readiness(kept.values()) == (400, 400), 5)
+        assert other.ask("POST", "/v2/models/quick/infer", quick)[0] == 200
+        assert hangs.ask("POST", "/v2/models/quick/infer", quick)[0] == 200
+        eventually(lambda: readiness(kept.values()) == (200, 200), callers.LONGEST_S)
+
+
+def readiness(kept: Iterable[Kept]) -> tuple[int, ...]:
+    """Of the server, as each of its processes tells it."""
+    return tuple(each.ask("GET", "/v2/health/ready")[0] for each in kept)
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])

@@ -70,7 +70,7 @@ def test_what_a_model_holds_is_measured_and_told_everywhere(tmp_path: Path) -> N
 
 def test_the_model_that_was_not_asked_for_longest_makes_room(tmp_path: Path) -> None:
     put(tmp_path, "a", "b", "c")
-    with running(tmp_path, EXPLICIT, "--model-memory-budget=21MiB") as server:
+    with running(tmp_path, EXPLICIT, "--model-memory-budget=24MiB") as server:
         assert [load(server, model)[0] for model in ("a", "b")] == [200, 200]
         assert answer(server, "a") == 0
         assert load(server, "c")[0] == 200
@@ -80,16 +80,19 @@ def test_the_model_that_was_not_asked_for_longest_makes_room(tmp_path: Path) -> 
         assert ask(server, "GET", "/v2/health/ready").status == 200
 
 
-def test_a_load_for_which_nothing_can_go_is_refused_and_says_who_holds_how_much(tmp_path: Path) -> None:
+def test_a_load_for_which_nothing_can_go_is_refused_and_the_log_says_who_holds_how_much(tmp_path: Path) -> None:
     put(tmp_path, "a", "b", "c")
+    log = tmp_path / "log"
     put(tmp_path, "huge", mebibytes=40)
     pinned = ("--pin-model=a", "--pin-model=b")
-    with running(tmp_path, EXPLICIT, *pinned, "--model-memory-budget=21MiB") as server:
+    with running(tmp_path, EXPLICIT, *pinned, "--model-memory-budget=24MiB", log=log) as server:
         assert [load(server, model)[0] for model in ("a", "b")] == [200, 200]
         status, text = load(server, "c")
         assert status == 503
-        assert "model 'c' needs 9.3 MiB of memory, and the models' memory budget is 21.0 MiB" in text
-        assert all(part in text for part in ("'a' ", "'b' ", "(pinned)"))
+        assert "model 'c' needs 9.3 MiB of memory, and the models' memory budget is 24.0 MiB" in text
+        # Who asks may know no other model.
+        assert "'a'" not in text
+        assert all(part in log.read_text() for part in ("'a' ", "'b' ", "(pinned)"))
         assert str(tmp_path) not in text
         assert load(server, "huge")[0] == 503
         assert (answer(server, "a"), answer(server, "b")) == (0, 1)
@@ -106,7 +109,7 @@ def test_a_load_for_which_nothing_can_go_is_refused_and_says_who_holds_how_much(
 
 def test_without_a_way_to_load_them_again_models_are_refused_and_none_is_unloaded(tmp_path: Path) -> None:
     put(tmp_path, "a", "b", "c")
-    with running(tmp_path, "--model-memory-budget=21MiB", "--exit-on-error=false") as server:
+    with running(tmp_path, "--model-memory-budget=24MiB", "--exit-on-error=false") as server:
         states = Counter(state for state, _ in index(server).values())
         assert states == {"READY": 2, "UNAVAILABLE": 1}
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
-from ortolan.errors import Internal, OrtolanError
+from ortolan.errors import Internal, OrtolanError, OutOfMemory
 from ortolan.execution.thread_turns import take_usual_turns
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,10 @@ class LoadThreads:
                 return function(*args, **kwargs)
             except OrtolanError:
                 raise
+            except MemoryError as error:
+                raise OutOfMemory(
+                    "there is no memory left to load it: unload others, or raise --memory-limit"
+                ) from error
             # A load that fails in an unforeseen way fails its model only, and says so in the index.
             except Exception as error:
                 _log.exception("a load failed in an unforeseen way")

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ortolan.core.memory_meter import MemoryMeter, MemoryUse
-from ortolan.core.memory_plan import Evict, EvictionRule, Fits, Hold, Holding, Refuse, Wait, plan, refusal
+from ortolan.core.memory_plan import Evict, EvictionRule, Fits, Hold, Holding, Refuse, Wait, holders, plan, refusal
 from ortolan.errors import OutOfMemory
 
 # How long a load waits for models that are on their way out: one whose run hangs may never be gone.
+_log = logging.getLogger(__name__)
+
 _PATIENCE_S = 60.0
 # A load that finds it needs more than it was given room for holds up those in line; it does not wait long for others.
 _CONFIRMING_S = 5.0
@@ -112,7 +115,8 @@ class MemoryBudget:
                 continue
             longest_s = _PATIENCE_S if isinstance(step, Wait) and step.certain else patience_s
             if isinstance(step, Refuse) or loop.time() >= start_s + longest_s:
-                raise OutOfMemory(refusal(claim.name, need_bytes, self.limit_bytes, holdings))
+                _log.warning("model '%s' does not fit into the memory budget: %s", claim.name, holders(holdings))
+                raise OutOfMemory(refusal(claim.name, need_bytes, self.limit_bytes))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _LOOK_AGAIN_S)
 

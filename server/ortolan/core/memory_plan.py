@@ -90,18 +90,22 @@ def plan(
     return Wait(certain=False) if rule.busy and missing <= soon else Refuse()
 
 
-def refusal(model: str, need_bytes: int, budget_bytes: int, holdings: Iterable[Holding]) -> str:
-    """Why ``model`` is refused: what it needs, what there may be, and who has it."""
+def refusal(model: str, need_bytes: int, budget_bytes: int) -> str:
+    """Why ``model`` is refused: what it needs, and what there may be. Clients are told, who may know no other model."""
+    return (
+        f"model '{model}' needs {shown(need_bytes)} of memory, and the models' memory budget is {shown(budget_bytes)}, "
+        "of which others hold the rest. Unload a model, or raise --model-memory-budget."
+    )
+
+
+def holders(holdings: Iterable[Holding]) -> str:
+    """Who has the memory, for the operator."""
     held = sorted((each for each in holdings if each.size_bytes), key=lambda each: -each.size_bytes)
     named = [f"'{each.name}' {shown(each.size_bytes)} ({each.hold.value})" for each in held[:_MOST_NAMED]]
     if len(held) > _MOST_NAMED:
         rest = held[_MOST_NAMED:]
         named.append(f"{len(rest)} others {shown(sum(each.size_bytes for each in rest))}")
-    holders = f", of which are held: {', '.join(named)}" if named else ""
-    return (
-        f"model '{model}' needs {shown(need_bytes)} of memory, and the models' memory budget is {shown(budget_bytes)}"
-        f"{holders}. Unload a model, or raise --model-memory-budget."
-    )
+    return ", ".join(named) or "nobody"
 
 
 def _size(holdings: Iterable[Holding], hold: Hold) -> int:

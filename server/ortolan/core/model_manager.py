@@ -121,7 +121,7 @@ class ModelManager:
             if former is not None and former.newest is not None and (model is None or model.newest is None):
                 model = former  # It serves until it is loaded under its new name.
         if model is None:
-            raise NotFound(f"Request for unknown model: '{name}' is not found")
+            raise NotFound(f"Request for unknown model: '{name}' is not found; the repository index lists the models")
         return model.find(version)
 
     def serving(self) -> Iterator[ServedVersion]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ortolan.errors import Cancelled, Internal, OrtolanError
+from ortolan.errors import Cancelled, Internal, OrtolanError, OutOfMemory
 from ortolan.execution import batch
 from ortolan.execution.device_share import DeviceShare, DeviceUser
 from ortolan.execution.model_statistics import ExecutionTimes
@@ -20,6 +20,7 @@ from ortolan.execution.timer_slack import wake_exactly
 from ortolan.inference.datatypes import Array
 
 _log = logging.getLogger(__name__)
+_NO_MEMORY = "there is no memory left to run this request: send it to another server, or again later"
 
 
 @dataclass(slots=True)
@@ -176,6 +177,11 @@ def execute_once(
     except OrtolanError as error:
         # Its traceback would refer to what refers to it; where it comes from is told by its cause.
         answers = [error.with_traceback(None)] * len(requests)
+        if isinstance(error, OutOfMemory):
+            # The arena would grow by as much as could not be had when next it grows, or else by all that there is.
+            session.shrink_arena()
+    except MemoryError:
+        answers = [OutOfMemory(_NO_MEMORY)] * len(requests)
     except Exception:
         _log.exception("running a batch failed in an unforeseen way")
         answers = [Internal("the server failed to run this request; its log has the details")] * len(requests)

@@ -159,6 +159,15 @@ class RequestQueue:
             request.waiting = False
             return True
 
+    def take_all_out(self) -> list[QueuedRequest]:
+        """Take back everything that waits."""
+        with self._changed:
+            found = list(self._line)
+            for request in found:
+                self._line.remove(request)
+                request.waiting = False
+            return found
+
     def take(self) -> Work | None:
         """The next batch; blocks until there is one. None once the queue is closed and nothing waits any more."""
         return self._taken(self._pop)

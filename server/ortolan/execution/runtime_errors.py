@@ -15,6 +15,29 @@ _PATH = re.compile(r"(?<![\w.…])(?<!Name:')(?:\.{1,2}|[A-Za-z]:)?[\\/](?:[^\s\
 _UNREADABLE_IN_MEMORY = "Failed to load model because protobuf parsing failed"
 _UNREADABLE = "Protobuf parsing failed"
 _LONGEST = 600
+_NO_MEMORY = re.compile(
+    r"Failed to allocate memory for requested buffer of size (?P<bytes>\d+)"
+    r"|std::bad_alloc|bad allocation|CUDA\w* (?:failure|error) 2: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+)
+
+
+def missing_memory(error: BaseException) -> str | None:
+    """What there was no memory for, as a part of a sentence such as ``2.0 GiB``; None for any other error."""
+    if isinstance(error, MemoryError):
+        return "memory"
+    found = _NO_MEMORY.search(str(error))
+    if found is None:
+        return None
+    return _shown(int(found["bytes"])) if found["bytes"] else "memory"
+
+
+def _shown(size_bytes: int) -> str:
+    size = float(size_bytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} PiB"
 
 
 def readable(error: BaseException, private: Sequence[str] = ()) -> str:

@@ -278,6 +278,11 @@ class Scheduler:
         for request in running.requests:
             self._refuse(request, error)
 
+    def refuse_waiting(self, error: OrtolanError) -> None:
+        """Answer everything that waits with ``error``: there is nobody to run it."""
+        for request in self._queue.take_all_out():
+            self._refuse(request, error)
+
     def hurry(self) -> None:
         """Let no batch wait any more for requests that may come."""
         self._queue.hurry()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from ortolan.errors import Cancelled, Internal, OrtolanError, Unavailable
+from ortolan.errors import Cancelled, Internal, OrtolanError, OutOfMemory, Unavailable
 from ortolan.execution.answer import Answer, hand_over
 from ortolan.execution.scheduler import Scheduler
 from ortolan.execution.sequence_batch import composed, divided
@@ -132,7 +132,8 @@ class SequenceLanes:
 
     async def _answer_failed(self, requests: Mapping[int, SequencedRequest], span: int, error: OrtolanError) -> None:
         """A batch that was ended from outside is not tried again."""
-        alone = len(requests) == 1 or isinstance(error, (Cancelled, Unavailable))
+        ended = isinstance(error, (Cancelled, Unavailable)) and not isinstance(error, OutOfMemory)
+        alone = len(requests) == 1 or ended
         for row, request in requests.items():
             if alone:
                 hand_over(request.answer_to, error)

@@ -248,6 +248,12 @@ class SequenceScheduler:
         """Answer every request of an execution that will not end by itself, and try to end it."""
         self._scheduler.fail_running(running, error)
 
+    def refuse_waiting(self, error: OrtolanError) -> None:
+        """End everything that waits with ``error``, and its sequences with it: there is nobody to run it."""
+        self._scheduler.refuse_waiting(error)
+        for request in self._slots.waiting_requests():
+            self._lose(request, error)
+
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def has_open(self, sequence_id: SequenceId) -> bool:

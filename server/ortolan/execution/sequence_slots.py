@@ -93,6 +93,11 @@ class SequenceSlots(Generic[_R]):
         """Whether further requests with this id belong to a sequence that has started."""
         return sequence_id in self._by_id
 
+    def waiting_requests(self) -> list[_R]:
+        """Every request that waits, in a slot or for one."""
+        everyone = [*self._backlog, *(each for rows in self._occupied.values() for each in rows.values())]
+        return [request for sequence in everyone for request in sequence.waiting]
+
     def sequences(self, lane: int) -> Mapping[int, LiveSequence[_R]]:
         """The sequences in the slots of ``lane``, by row."""
         return self._occupied.get(lane, {})

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ortolan.errors import Cancelled, Internal, InvalidArgument, OrtolanError
+from ortolan.errors import Cancelled, Internal, InvalidArgument, OrtolanError, OutOfMemory
 from ortolan.execution.binding_plan import Shape
 from ortolan.execution.captured_session import CapturedSession, without_graph
 from ortolan.execution.devices import Placement, Provider
 from ortolan.execution.load_refusals import library_refused, model_refused
 from ortolan.execution.ort_values import bits_of
-from ortolan.execution.runtime_errors import readable
+from ortolan.execution.runtime_errors import missing_memory, readable
 from ortolan.execution.session_binding import Binding, Bound, binding_of, bound_to
 from ortolan.execution.session_nodes import read_nodes
 from ortolan.execution.session_settings import SessionSettings
@@ -232,6 +232,11 @@ class Session:
             )
         if _TERMINATED in str(error):
             return Cancelled(f"the run of model '{self._model_name}' was ended, because no one waited for it any more")
+        if (missing := missing_memory(error)) is not None:
+            return OutOfMemory(
+                f"model '{self._model_name}' has no {missing} left to run this request: send a smaller one, or send it "
+                "to another server or again later"
+            )
         text = f"model '{self._model_name}' could not run this request: onnx runtime error: {readable(error)}"
         blames_input = type(error).__name__ == "InvalidArgument" or isinstance(error, ValueError)
         return InvalidArgument(text) if blames_input else Internal(text)
@@ -297,6 +302,10 @@ def _load(
             enable_fallback=0,
         )
     except Exception as error:
+        if (missing := missing_memory(error)) is not None:
+            raise OutOfMemory(
+                f"model '{model_name}' has no {missing} left to be loaded: unload others, or raise --memory-limit"
+            ) from error
         raise model_refused(error, model, model_name, folder, libraries) from error
 
 
