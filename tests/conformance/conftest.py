@@ -1,7 +1,8 @@
 """One server for the conformance tests, and the doors to it."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import perf_analyzer
 import pytest
@@ -29,7 +30,26 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def bad_input(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The same models behind a limit of 1 MiB, without shared memory, with a log of every refusal."""
-    root = tmp_path_factory.mktemp("bad_input")
+    with _bearing_bad_input(tmp_path_factory.mktemp("bad_input")) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def bad_input_grpcio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The same with grpcio's transport."""
+    with _bearing_bad_input(tmp_path_factory.mktemp("bad_input_grpcio"), "--grpc-transport=grpcio") as served:
+        yield served
+
+
+@pytest.fixture(params=["bad_input", "bad_input_grpcio"], ids=["http2", "grpcio"])
+def bad_grpc_input(request: pytest.FixtureRequest) -> Served:
+    """Each of gRPC's transports."""
+    served: Served = request.getfixturevalue(request.param)
+    return served
+
+
+@contextmanager
+def _bearing_bad_input(root: Path, *more: str) -> Iterator[Served]:
     models.write_repository(root / "models")
     pattern = "^(forwarded|sequence_id|triton_x)$"
     flags = (
@@ -39,6 +59,7 @@ def bad_input(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         f"--http-header-forward-pattern={pattern}",
         f"--grpc-header-forward-pattern={pattern}",
         "--log-verbose=1",
+        *more,
     )
     with running(root / "models", *flags, log=root / "log") as server:
         served = Served(server, root / "log")

@@ -134,7 +134,7 @@ HOSTILE = "\x1b[2J\x1b[31m\r\nforged line \u2028 \x9b \x00"
 def test_row_56_a_name_cannot_write_into_the_log(http: Http, bad_input: Served) -> None:
     for path in (f"/v2/models/{quote(HOSTILE)}", f"/v2/models/{quote(HOSTILE)}/infer"):
         reply = http.ask("GET" if path.endswith(quote(HOSTILE)) else "POST", path, asking())
-        assert (reply.status, reply.json) == (404, {"error": "Not Found"})
+        assert (reply.status, reply.json["error"][:10]) == (404, "Not Found:")
     # The fixture looks for what is raw.
     assert HOSTILE not in bad_input.log.read_text()
 

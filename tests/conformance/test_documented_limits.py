@@ -22,6 +22,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="
 DEFAULTS = Settings()
 HTTP2 = Http2Limits()
 HTTP1 = HttpLimits()
+BODY_S = DEFAULTS.http_body_timeout_secs
 
 LIMITS = [
     ("a request, also decompressed; over HTTP and gRPC", f"{DEFAULTS.http_max_input_size >> 20} MiB"),
@@ -56,13 +57,27 @@ LIMITS = [
         f"{HTTP2.calm_budget:,}, and {HTTP2.calm_per_s} a second, and some with each answer; then the connection ends "
         "with `ENHANCE_YOUR_CALM`",
     ),
-    ("what of an HTTP/1 request is no body", f"{HTTP1.head_bytes >> 10} KiB, else 431"),
-    ("an HTTP/1 request's head, the first from the connection on", f"{HTTP1.head_s:.0f} s, else 408"),
+    (
+        "JSON of a request over HTTP, also decompressed; a load may have as much as any request",
+        f"{DEFAULTS.http_max_json_size >> 20} MiB",
+    ),
+    (
+        "what of an HTTP/1 request is no body",
+        f"{HTTP1.head_bytes >> 10} KiB, else 431, or 414 where most of it is the path",
+    ),
+    (
+        "an HTTP/1 request's head, the first from the connection on",
+        f"{DEFAULTS.http_header_timeout_secs:.0f} s, else 408; who has said nothing is told nothing",
+    ),
+    (
+        "what is read of a body that was answered before it was whole",
+        f"{HTTP1.unwanted_bytes >> 20} MiB; the connection ends with the answer where more is declared, or comes",
+    ),
     (
         "an HTTP/1 request's body",
-        f"{HTTP1.pace_bytes >> 10} KiB of it, or its end, within each {HTTP1.pace_s:.0f} s, else 408",
+        f"{HTTP1.pace_bytes >> 10} KiB of it, or its end, within each {BODY_S:.0f} s, else 408",
     ),
-    ("an HTTP/1 client that takes nothing of its answer", f"{HTTP1.stalled_s:.0f} s"),
+    ("an HTTP/1 client that takes nothing of its answer", f"{DEFAULTS.http_write_timeout_secs:.0f} s"),
     ("regions of shared memory", f"{LEAST_MAX_REGIONS}, or a quarter of the files that the process may open"),
 ]
 

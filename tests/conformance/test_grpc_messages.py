@@ -176,7 +176,8 @@ def test_answers_and_errors_of_a_stream_come_in_the_order_of_their_requests(grpc
     for index, response in enumerate(came):
         # Fact 30: each says that it is the last for its request.
         assert response.infer_response.parameters["triton_final_response"].bool_param is True
-        said = "Request for unknown model: 'nobody' is not found" if index % 7 == 3 else ""
+        unknown = "Request for unknown model: 'nobody' is not found; the repository index lists the models"
+        said = unknown if index % 7 == 3 else ""
         assert response.error_message == said
 
 

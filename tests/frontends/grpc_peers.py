@@ -1,7 +1,6 @@
 """A gRPC port in this process, with methods that only tests have; and a client that speaks HTTP/2 by hand."""
 
 import asyncio
-import ssl
 import struct
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,11 +11,13 @@ import h2.config
 import h2.connection
 import h2.events
 
+from ortolan.frontends.access.operations import OPERATIONS
 from ortolan.frontends.grpc.call import Call
 from ortolan.frontends.grpc.grpcio_server import GrpcioServer
 from ortolan.frontends.grpc.http2_server import Http2Server
 from ortolan.frontends.grpc.methods import MethodName, Methods, StreamRpc, UnaryRpc
 from ortolan.frontends.grpc.options import GrpcOptions
+from ortolan.frontends.tls.server_tls import TlsPort
 
 MIB = 1 << 20
 SOON_S = 20.0
@@ -76,14 +77,14 @@ class Served:
 
     def methods(self, options: GrpcOptions) -> Methods:
         unary = {"Echo": self.echo, "Wait": self.wait, "Grow": self.grow}
-        rpcs = [UnaryRpc(MethodName("s", name, "inference"), method) for name, method in unary.items()]
-        stream = StreamRpc(MethodName("s", "Echoes", "inference"), self.echoes)
+        rpcs = [UnaryRpc(MethodName("s", name, OPERATIONS["ModelInfer"]), method) for name, method in unary.items()]
+        stream = StreamRpc(MethodName("s", "Echoes", OPERATIONS["ModelInfer"]), self.echoes)
         return Methods([*rpcs, stream], options, lambda: None)
 
 
 @asynccontextmanager
 async def serving(
-    options: GrpcOptions | None = None, transport: type[Transport] = Http2Server, tls: ssl.SSLContext | None = None
+    options: GrpcOptions | None = None, transport: type[Transport] = Http2Server, tls: TlsPort | None = None
 ) -> AsyncIterator[Served]:
     served = Served()
     options = options or GrpcOptions(max_message_bytes=16 * MIB)

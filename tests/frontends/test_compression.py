@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ortolan.errors import InvalidArgument, UnsupportedEncoding
+from ortolan.frontends.rest.body_limits import BodyLimit
 from ortolan.frontends.rest.compression import ENCODINGS, compressed, decompressed, pays, preferred_encoding
 
-LIMIT = 1 << 20
+LIMIT = BodyLimit(1 << 20)
 
 
 @given(st.binary(max_size=5000), st.sampled_from(ENCODINGS))
@@ -21,7 +22,7 @@ def test_what_is_compressed_comes_back(body: bytes, encoding: str) -> None:
 @given(st.binary(max_size=300), st.sampled_from(ENCODINGS))
 def test_no_bytes_whatever_raise_anything_else(body: bytes, encoding: str) -> None:
     with contextlib.suppress(InvalidArgument):
-        assert len(decompressed(body, encoding, 100)) <= 100
+        assert len(decompressed(body, encoding, BodyLimit(100))) <= 100
 
 
 def test_the_standard_tools_read_it() -> None:
@@ -65,11 +66,11 @@ def test_what_is_not_compressed_is_refused() -> None:
 
 
 def test_the_limit_is_exact_and_names_its_flag() -> None:
-    assert decompressed(gzip.compress(b"a" * 1000), "gzip", 1000) == b"a" * 1000
+    assert decompressed(gzip.compress(b"a" * 1000), "gzip", BodyLimit(1000)) == b"a" * 1000
     with pytest.raises(InvalidArgument, match=r"maximum allowed input size of 1000 bytes.*--http-max-input-size"):
-        decompressed(gzip.compress(b"a" * 1001), "gzip", 1000)
+        decompressed(gzip.compress(b"a" * 1001), "gzip", BodyLimit(1000))
     with pytest.raises(InvalidArgument, match="--http-max-input-size"):
-        decompressed(gzip.compress(b"a" * 600) * 2, "gzip", 1000)
+        decompressed(gzip.compress(b"a" * 600) * 2, "gzip", BodyLimit(1000))
 
 
 def test_a_bomb_costs_no_more_than_the_limit() -> None:
@@ -79,7 +80,7 @@ def test_a_bomb_costs_no_more_than_the_limit() -> None:
         decompressed(bomb, "gzip", LIMIT)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 4 * LIMIT
+    assert peak < 4 * LIMIT.most_bytes
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_small_answers_are_sent_as_they_are() -> None:
 def test_members_may_end_anywhere() -> None:
     members = [gzip.compress(b"x"), *[gzip.compress(bytes([n]) * 99_999, 0) for n in range(30)], gzip.compress(b"")]
     expected = b"x" + b"".join(bytes([n]) * 99_999 for n in range(30))
-    assert decompressed(b"".join(members), "gzip", 4 * LIMIT) == expected
+    assert decompressed(b"".join(members), "gzip", BodyLimit(4 << 20)) == expected
 
 
 def test_too_many_members_are_refused_before_they_cost_anything() -> None:

@@ -84,12 +84,12 @@ class Wire(asyncio.Transport):
 class Door:
     """A port on which both protocols are spies."""
 
-    def __init__(self, idle_s: int = 60) -> None:
+    def __init__(self, opening_s: float = 60) -> None:
         self.told: list[Any] = []
         self.waiting: set[FirstWords] = set()
         self.state = ServerState()
-        config = uvicorn.Config(lambda: None, timeout_keep_alive=idle_s, log_config=None)
-        self.words = FirstWords(self, lambda **_: Spy("HTTP/1", self.told), config, self.state, {})
+        config = uvicorn.Config(lambda: None, log_config=None)
+        self.words = FirstWords(self, lambda **_: Spy("HTTP/1", self.told), opening_s, config, self.state, {})
         self.wire = Wire(self.words)
 
     def undecided(self, connection: FirstWords) -> None:
@@ -149,8 +149,10 @@ async def test_a_connection_that_is_lost_before_it_is_decided_is_nobodys() -> No
     assert (door.state.connections, door.waiting, door.told) == (set(), set(), [])
 
 
-async def test_a_silent_connection_is_closed_as_an_idle_one_is() -> None:
-    door = Door(idle_s=0)
+@pytest.mark.parametrize("said", [b"", PREFACE[:3]])
+async def test_who_does_not_say_what_it_speaks_is_closed(said: bytes) -> None:
+    door = Door(opening_s=0)
+    door.wire.hear(said)
     async with asyncio.timeout(10):
         await door.wire.closed.wait()
 

@@ -10,6 +10,7 @@ import pytest
 from frontends.grpc_peers import framed
 from http2.peers import REQUEST, Echo
 
+from ortolan.frontends.access.operations import OPERATIONS
 from ortolan.frontends.grpc.call import Call
 from ortolan.frontends.grpc.connection_life import PATIENCE_BYTES, PATIENCE_S
 from ortolan.frontends.grpc.http2_answer import Http2Answer
@@ -48,7 +49,7 @@ class Begun:
         response = Http2Answer(self.http2, self.stream)
         reader = partial(MessageReader, 1 << 30, "identity", ByteCount())
         call = call or Call()
-        rpc = UnaryRpc(MethodName("service", "method"), answer)
+        rpc = UnaryRpc(MethodName("service", "method", OPERATIONS["ModelInfer"]), answer)
         self.call: Http2Call = (
             StreamCall(answers, call, response, reader(), lambda: None)
             if streams

@@ -1,19 +1,16 @@
 """gRPC on our own transport, over real sockets: grpcio's clients, and calls as no client library would send them."""
 
 import asyncio
-import datetime
 import gc
-import ipaddress
 import ssl
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from certificates import Authority
 from frontends.grpc_peers import MIB, SOON_S, HandClient, Served, Transport, framed, serving
 
 from ortolan.frontends.grpc.grpcio_server import GrpcioServer
@@ -22,6 +19,9 @@ from ortolan.frontends.grpc.http2_connection import GrpcConnection
 from ortolan.frontends.grpc.http2_server import Http2Server
 from ortolan.frontends.grpc.options import GrpcOptions
 from ortolan.frontends.grpc.stream_call import StreamCall
+from ortolan.frontends.tls.certificates import Speaks
+from ortolan.frontends.tls.server_tls import ServerTls, TlsPort
+from ortolan.frontends.tls.tls_files import TlsFiles
 from ortolan.http2 import frames
 from ortolan.http2.faults import ErrorCode
 from ortolan.http2.header_blocks import encode
@@ -448,33 +448,19 @@ async def until(reader: asyncio.StreamReader, last: int | None) -> AsyncIterator
 # TLS
 
 
-@pytest.fixture(scope="module")
-def certificate() -> tuple[bytes, bytes]:
-    """A certificate of this machine's loopback address that vouches for itself, and its key; both PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")])
-    day = datetime.timedelta(days=1)
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
-    made = made.add_extension(names, critical=False)
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), private
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
 
 
 @pytest.fixture
-def tls(certificate: tuple[bytes, bytes], tmp_path) -> ssl.SSLContext:  # type: ignore[no-untyped-def]
-    (tmp_path / "pem").write_bytes(b"".join(certificate))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "pem")
-    return context
+def tls(authority: Authority) -> TlsPort:
+    pair = authority.server()
+    return ServerTls(TlsFiles(pair.certificate, pair.key)).port(Speaks.GRPC)
 
 
-async def test_calls_go_over_tls(tls: ssl.SSLContext, certificate: tuple[bytes, bytes]) -> None:
-    credentials = grpc.ssl_channel_credentials(certificate[0])
+async def test_calls_go_over_tls(tls: TlsPort, authority: Authority) -> None:
+    credentials = grpc.ssl_channel_credentials(authority.pem)
     async with (
         serving(tls=tls) as served,
         grpc.aio.secure_channel(f"127.0.0.1:{served.port}", credentials) as client,
@@ -495,9 +481,9 @@ async def test_calls_go_over_tls(tls: ssl.SSLContext, certificate: tuple[bytes, 
 
 @pytest.mark.parametrize("protocols", [["http/1.1"], []], ids=["another protocol", "no protocol"])
 async def test_a_client_that_did_not_agree_on_http_2_is_closed(
-    tls: ssl.SSLContext, certificate: tuple[bytes, bytes], protocols: list[str]
+    tls: TlsPort, authority: Authority, protocols: list[str]
 ) -> None:
-    context = ssl.create_default_context(cadata=certificate[0].decode())
+    context = ssl.create_default_context(cafile=authority.file)
     context.set_alpn_protocols(protocols)
     async with serving(tls=tls) as served:
         with pytest.raises((ConnectionError, ssl.SSLError)):

@@ -13,6 +13,7 @@ import pytest
 from http_doors import until
 
 from ortolan.frontends.http_server import HttpServer
+from ortolan.frontends.rest.hosts import ANY_HOST, AllowedHosts
 from ortolan.frontends.rest.http_limits import HttpLimits
 from ortolan.frontends.rest.inference_exchange import RestOptions
 
@@ -47,12 +48,17 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
 
     @asynccontextmanager
     async def open_door(
-        *models: str, limits: HttpLimits | None = None, held_bytes: int = 1 << 30
+        *models: str,
+        limits: HttpLimits | None = None,
+        held_bytes: int = 1 << 30,
+        hosts: AllowedHosts = ANY_HOST,
     ) -> AsyncIterator[HttpServer]:
         for name in ("double", *models):
             model, config = MODELS[name]
             onnx_models.save_version(tmp_path, name, model, config=config)
-        async with http_doors.opened(tmp_path, RestOptions(1 << 20, held_bytes=held_bytes), limits) as doors:
+        async with http_doors.opened(
+            tmp_path, RestOptions(1 << 20, held_bytes=held_bytes, hosts=hosts), limits
+        ) as doors:
             yield getattr(doors, request.param)
 
     return open_door
@@ -167,7 +173,7 @@ async def test_a_head_has_a_limit(opened: Opened) -> None:
         for name, sent in LONG_HEADS.items():
             async with connected(door) as client:
                 client.writer.write(sent)
-                assert await client.status() == 431, name
+                assert await client.status() == (414 if name == "a long path" else 431), name
                 assert await client.rest() == b""
 
 
@@ -250,6 +256,11 @@ async def test_of_what_is_held_who_holds_most_gives_way(opened: Opened) -> None:
 
 RULES = [
     (request("double").replace(b"Host: x\r\n", b""), 400),
+    (request("double", "Host: y"), 400),
+    (request("double").replace(b"Host: x", b"Host: a b"), 400),
+    (request("double", "Expect: banana"), 417),
+    (head("double", None, CHUNKED).replace(b"HTTP/1.1", b"HTTP/1.0", 1) + b"0\r\n\r\n", 400),
+    (b"GET /v2/health/live\r\n\r\n", 505),
     (head("double", None, "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501),
     (request("double", "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0", 1), 200),
 ]
@@ -262,3 +273,84 @@ async def test_rules_of_http_that_the_parser_leaves_to_others(opened: Opened) ->
                 client.writer.write(sent)
                 assert await client.status() == status
                 assert await client.rest() == b""
+
+
+NO_HTTP = [
+    (head("double", 5, "Content-Length: 5"), "Duplicate Content-Length"),
+    (head("double", None, CHUNKED) + b"zz\r\n", "Invalid character in chunk size"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(99), "Invalid method"),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 is not spoken on this port"),
+    (b"GET /v2 HTTP/1.1\r\nHost : x\r\n\r\n", "Invalid header token"),
+]
+
+
+async def test_what_is_no_http_is_told_why_and_by_whom_it_was_sent_is_logged(
+    opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened() as door:
+        for sent, reason in NO_HTTP:
+            async with connected(door) as client:
+                client.writer.write(sent)
+                answer = (await client.rest()).decode()
+                assert answer.startswith("HTTP/1.1 400 ")
+                assert f'"Invalid HTTP request received: {reason}' in answer
+    told = [record.getMessage() for record in caplog.records if "what is no HTTP" in record.getMessage()]
+    assert "127.0.0.1:" in told[0]
+    assert NO_HTTP[0][1] in told[0]
+    assert len(told) < len(NO_HTTP), "one a second at most"
+
+
+UNREAD = {
+    "a refused inference": (head("double", 1 << 40), b" 400 "),
+    "one that asks before it sends": (head("double", 2**63, "Expect: 100-continue"), b" 400 "),
+    "a refused route": (
+        b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n",
+        b" 413 ",
+    ),
+    "a route that takes no body": (LIVE.replace(b"\r\n\r\n", b"\r\nContent-Length: 9999999999\r\n\r\n"), b" 200 "),
+}
+
+
+async def test_a_body_that_is_not_worth_reading_ends_the_connection_with_its_answer(opened: Opened) -> None:
+    async with opened(limits=HttpLimits(linger_s=0.2)) as door:
+        for name, (sent, status) in UNREAD.items():
+            async with connected(door) as client:
+                client.writer.write(sent)
+                answer = await client.rest()
+                assert answer[8:13] == status, name
+                assert answer.count(b"HTTP/1.1 ") == 1
+                await until(lambda: not door.server_state.connections)
+
+
+async def test_what_follows_a_refusal_in_chunks_is_thrown_away_up_to_a_limit(opened: Opened) -> None:
+    limits = HttpLimits(unwanted_bytes=3 << 20, linger_s=0.2)
+    chunk = b"%x\r\n%b\r\n" % (1 << 16, bytes(1 << 16))
+    async with opened(limits=limits) as door:
+        async with connected(door) as client:
+            client.writer.write(head("double", None, CHUNKED) + chunk * 32 + b"0\r\n\r\n" + LIVE)
+            assert [await client.status(), await client.status()] == [400, 200]
+        async with connected(door) as client:
+            client.writer.write(head("double", None, CHUNKED) + chunk * 64)
+            assert await client.status() == 400
+            assert await client.rest() == b""
+
+
+async def test_only_hosts_that_the_operator_allows_are_answered(opened: Opened) -> None:
+    async with opened(hosts=AllowedHosts(["inside.example"])) as door:
+        for sent, status in (
+            (request("double"), 421),
+            (LIVE.replace(b"/v2/health/live", b"/v2"), 421),
+            (LIVE, 200),
+            (request("double").replace(b"Host: x", b"Host: Inside.Example:8000"), 200),
+        ):
+            async with connected(door) as client:
+                client.writer.write(sent)
+                assert await client.status() == status, sent
+        # Not even where all of it came before, but for the host.
+        async with connected(door) as client:
+            known = request("double").replace(b"Host: x", b"Host: inside.example")
+            for _ in range(20):
+                client.writer.write(known)
+                assert await client.status() == 200
+            client.writer.write(known.replace(b"inside.example", b"others.example"))
+            assert await client.status() == 421

@@ -140,7 +140,7 @@ def test_a_body_that_is_too_large_is_neither_asked_for_nor_waited_for(serve: Ser
         writer.write(b"POST /v2/models/any/infer HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n")
         writer.write(b"Content-Length: 99999999999\r\n\r\n")
         status, body = await answer(reader)
-        assert (status, b"--http-max-input-size" in body) == (400, True)
+        assert (status, b"--http-max-json-size" in body) == (400, True)
         writer.close()
 
     serve(client)

@@ -6,14 +6,16 @@ import tracemalloc
 import pytest
 
 from ortolan.errors import InvalidArgument
+from ortolan.frontends.rest.body_limits import BodyLimit
 from ortolan.frontends.rest.incoming_body import IncomingBody
 
 LIMIT = 100
+MOST = BodyLimit(LIMIT)
 
 
 @pytest.mark.parametrize("chunks", [[], [b"whole"], [b"in ", b"", b"parts"], [bytes(LIMIT)]])
 async def test_chunks_become_the_body(chunks: list[bytes]) -> None:
-    body = IncomingBody(None, LIMIT)
+    body = IncomingBody(None, MOST)
     for chunk in chunks:
         body.feed(chunk)
     body.complete()
@@ -21,7 +23,7 @@ async def test_chunks_become_the_body(chunks: list[bytes]) -> None:
 
 
 async def test_a_body_in_scraps_takes_no_more_than_its_size() -> None:
-    body = IncomingBody(None, 1 << 16)
+    body = IncomingBody(None, BodyLimit(1 << 16))
     tracemalloc.start()
     try:
         for number in range(30_000):
@@ -34,7 +36,7 @@ async def test_a_body_in_scraps_takes_no_more_than_its_size() -> None:
 
 
 async def test_who_waits_gets_it_when_it_is_there() -> None:
-    body = IncomingBody(None, LIMIT)
+    body = IncomingBody(None, MOST)
     waiting = asyncio.create_task(body.whole())
     await asyncio.sleep(0)
     body.feed(b"late")
@@ -44,13 +46,13 @@ async def test_who_waits_gets_it_when_it_is_there() -> None:
 
 
 def test_it_says_how_much_is_to_come_where_that_is_known() -> None:
-    assert IncomingBody(None, LIMIT).feed(b"12345") <= 0
-    assert IncomingBody(50, LIMIT).feed(b"12345") == 45
-    assert IncomingBody(LIMIT + 1, LIMIT).feed(b"12345") == 0
+    assert IncomingBody(None, MOST).feed(b"12345") <= 0
+    assert IncomingBody(50, MOST).feed(b"12345") == 45
+    assert IncomingBody(LIMIT + 1, MOST).feed(b"12345") == 0
 
 
 async def test_the_rest_is_written_where_the_beginning_is() -> None:
-    body = IncomingBody(8, LIMIT)
+    body = IncomingBody(8, MOST)
     body.feed(b"12")
     body.feed(b"3")
     rest = body.buffer_for_rest()
@@ -67,7 +69,7 @@ async def test_the_rest_is_written_where_the_beginning_is() -> None:
 async def test_a_body_over_the_limit_is_refused_before_it_is_complete(
     declared: int | None, chunks: list[bytes]
 ) -> None:
-    body = IncomingBody(declared, LIMIT)
+    body = IncomingBody(declared, MOST)
     for chunk in chunks:
         body.feed(chunk)
     with pytest.raises(InvalidArgument, match="--http-max-input-size"):
@@ -75,7 +77,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_complete(
 
 
 async def test_who_waits_for_a_body_that_grows_too_large_is_told_at_once() -> None:
-    body = IncomingBody(None, LIMIT)
+    body = IncomingBody(None, MOST)
     waiting = asyncio.create_task(body.whole())
     await asyncio.sleep(0)
     body.feed(bytes(LIMIT + 1))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ortolan.frontends.access.operations import OPERATIONS
 from ortolan.frontends.grpc.methods import MethodName, UnaryRpc
 from ortolan.frontends.grpc.request_head import Refusal, RequestHead, read_head
 from ortolan.http2.header_blocks import HeaderList
@@ -19,7 +20,7 @@ async def _nothing(data: bytes, call: object) -> bytes:
     return b""
 
 
-RPC = UnaryRpc(MethodName("s", "M"), _nothing)
+RPC = UnaryRpc(MethodName("s", "M", OPERATIONS["ModelInfer"]), _nothing)
 
 
 def read(**changes: bytes | None) -> RequestHead | Refusal:

@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ortolan.frontends.grpc.http2_server import Http2Connections
 from ortolan.frontends.grpc.options import GrpcOptions
 from ortolan.frontends.one_port.rest_exchange import RestRequests
+from ortolan.frontends.rest.hosts import ANY_HOST, AllowedHosts
 from ortolan.http2.faults import ErrorCode
 
 TEXT = (b"content-type", b"text/plain")
@@ -130,10 +131,10 @@ class Open:
 
 
 @asynccontextmanager
-async def opened(options: GrpcOptions | None = None) -> AsyncIterator[Open]:
+async def opened(options: GrpcOptions | None = None, hosts: AllowedHosts = ANY_HOST) -> AsyncIterator[Open]:
     app, served = App(), Served()
     options = options or GrpcOptions(16 * MIB)
-    connections = Http2Connections(served.methods(options), options, RestRequests(app).head)
+    connections = Http2Connections(served.methods(options), options, RestRequests(app, hosts).head)
     server = await asyncio.get_running_loop().create_server(connections.new, "127.0.0.1", 0)
     try:
         yield Open(app, served, connections, server.sockets[0].getsockname()[1])
@@ -312,6 +313,27 @@ async def test_what_is_no_request_is_refused_or_routed_and_the_connection_goes_o
         right = ask(client, "/echo", b"x")
         await client.until_ended(wrong, right)
         assert (status(client, wrong), status(client, right)) == (400 if more else 500, 200)
+
+
+async def test_an_expectation_that_nobody_knows_is_refused_as_over_http1() -> None:
+    async with client_of() as (port, client):
+        stream = ask(client, "/unread", expect="banana")
+        await client.until_ended(stream)
+        assert (status(client, stream), port.app.counts["begun"]) == (417, 0)
+        assert b"100-continue" in client.data[stream]
+
+
+async def test_only_hosts_that_the_operator_allows_are_answered_but_for_health() -> None:
+    for hosts, path, expected in (
+        ("here", "/unread", 400),
+        ("there", "/unread", 421),
+        ("there", "/v2/health/live", 200),
+    ):
+        async with opened(hosts=AllowedHosts([hosts])) as port, HandClient.connected(port.port) as client:
+            setattr(port.app, "v2/health/live", port.app.echo)
+            stream = ask(client, path)
+            await client.until_ended(stream)
+            assert (status(client, stream), port.app.counts["begun"]) == (expected, int(expected != 421))
 
 
 async def test_fields_that_are_too_large_are_refused() -> None:

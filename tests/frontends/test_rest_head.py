@@ -43,12 +43,15 @@ def test_headers_are_those_of_the_request(fields: list[Field], headers: list[Fie
 
 def test_the_authority_is_the_host() -> None:
     pseudo = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"here:80"))
-    found = read_head(HeaderList((*pseudo, (b"host", b"elsewhere"), (b"x", b"1")), False))
+    found = read_head(HeaderList((*pseudo, (b"host", b"here:80"), (b"x", b"1")), False))
     assert [*found.headers] == [(b"host", b"here:80"), (b"x", b"1")]
+    with pytest.raises(InvalidArgument, match="Host differs from its :authority"):
+        read_head(HeaderList((*pseudo, (b"host", b"elsewhere")), False))
 
 
 def test_a_client_may_wait_to_be_asked_for_its_data() -> None:
     assert head((b"expect", b"100-continue")).expects_continue
+    assert head((b"expect", b"100-Continue")).expects_continue
     assert not head().expects_continue
 
 

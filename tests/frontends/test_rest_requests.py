@@ -7,6 +7,7 @@ import pytest
 
 from ortolan.errors import Cancelled, InvalidArgument
 from ortolan.frontends.rest.asgi_request import AsgiRequest
+from ortolan.frontends.rest.body_limits import BodyLimit
 from ortolan.frontends.rest.http_request import HttpRequest
 from ortolan.frontends.rest.inference import inference_target
 from ortolan.frontends.rest.request_body import read_body
@@ -66,7 +67,7 @@ async def read(chunks: Sequence[bytes | None], declared: str | None = None) -> t
         return {"type": "http.request", "body": chunk, "more_body": taken < len(chunks)}
 
     headers = [] if declared is None else [(b"content-length", declared.encode())]
-    return bytes(await read_body(AsgiRequest({"headers": headers}, receive), LIMIT)), taken
+    return bytes(await read_body(AsgiRequest({"headers": headers}, receive), BodyLimit(LIMIT))), taken
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ async def test_a_declared_size_over_the_limit_is_refused_before_anything_is_read
         raise AssertionError("nothing should be read")
 
     with pytest.raises(InvalidArgument):
-        await read_body(AsgiRequest({"headers": [(b"content-length", b"11")]}, receive), LIMIT)
+        await read_body(AsgiRequest({"headers": [(b"content-length", b"11")]}, receive), BodyLimit(LIMIT))
 
 
 @pytest.mark.parametrize("chunks", [[None], [b"half", None]])

@@ -1,8 +1,8 @@
 import pytest
 
 from ortolan.errors import Restricted, StartupError
-from ortolan.frontends.grpc import categories as grpc_categories
-from ortolan.frontends.rest.categories import category_of
+from ortolan.frontends.access.operations import OPERATIONS
+from ortolan.frontends.rest.operations import category_of
 from ortolan.frontends.restriction import CATEGORIES, NO_RESTRICTIONS, grpc_restrictions, http_restrictions
 from ortolan.protocol import protobuf_messages as messages
 
@@ -57,7 +57,7 @@ def test_the_table_has_every_category() -> None:
 
 def test_every_method_of_the_service_has_a_category() -> None:
     methods = messages.service_methods(messages.INFERENCE_SERVICE)
-    found = {grpc_categories.category_of(method.name) for method in methods}
+    found = {OPERATIONS[method.name].category for method in methods}
     assert found == {*CATEGORIES}
 
 

@@ -18,7 +18,10 @@ KINDS = [
     (errors.DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
     (errors.Unsupported, 501, "UNIMPLEMENTED"),
     (errors.UnsupportedEncoding, 415, "UNIMPLEMENTED"),
+    (errors.BodyTooLarge, 413, "RESOURCE_EXHAUSTED"),
     (errors.Restricted, 403, "UNAVAILABLE"),
+    (errors.Unauthenticated, 401, "UNAUTHENTICATED"),
+    (errors.Forbidden, 403, "PERMISSION_DENIED"),
     (errors.Cancelled, 400, "CANCELLED"),
     (errors.Unknown, 400, "UNKNOWN"),
     (errors.Internal, 500, "INTERNAL"),
@@ -46,3 +49,10 @@ def test_a_kind_below_one_of_these_inherits_its_statuses() -> None:
         pass
 
     assert status.http_status(Narrower("why")) == 503
+
+
+def test_who_finds_no_memory_is_told_to_come_again() -> None:
+    told = status.foreseen(MemoryError())
+    assert told is not None
+    assert status.http_status(told) == 503
+    assert status.foreseen(ValueError("why")) is None

@@ -4,14 +4,22 @@ import ast
 import asyncio
 import inspect
 import textwrap
+import tomllib
+from pathlib import Path
 
+import httptools
 import pytest
 import uvicorn
+from http_doors import LONGEST_S, until
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from ortolan.frontends.http_server import HttpServer
+from ortolan.frontends.rest.bounded_connection import bounded_protocol
+from ortolan.frontends.rest.http_bounds import HttpBounds
 from ortolan.frontends.rest.http_connection import HttpConnection
 from ortolan.frontends.rest.inference_cycle import InferenceCycle
 
@@ -19,6 +27,8 @@ HELP = (
     f"uvicorn {uvicorn.__version__} differs from what rest/http_connection.py is written for: compare its "
     "protocols/http/httptools_impl.py with that file before the range in pyproject.toml is widened"
 )
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 OVERRIDDEN = {"on_headers_complete", "on_body", "on_message_complete", "data_received", "on_header"}
 """Callbacks that never come to uvicorn while an ``InferenceCycle`` is the connection's cycle."""
@@ -116,3 +126,38 @@ def test_a_connection_that_is_not_decided_yet_can_stand_among_uvicorns() -> None
     assert "for server in self.servers:\n            server.close()" in stopping, HELP
     assert [*inspect.signature(HttpToolsProtocol.shutdown).parameters] == ["self"], HELP
     assert uvicorn.Config(lambda: None, log_config=None, timeout_keep_alive=7).timeout_keep_alive == 7, HELP
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+@pytest.mark.parametrize("protocol", [None, bounded_protocol(HttpBounds())])
+async def test_no_port_falls_back_to_another_parser(protocol: type[asyncio.Protocol] | None) -> None:
+    """h11, which uvicorn takes where httptools is missing, reads lengths and line ends otherwise."""
+    server = HttpServer(nothing, "127.0.0.1", 0, "--http-port", 1, protocol)
+    listening = asyncio.create_task(server.listen())
+    async with asyncio.timeout(LONGEST_S):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await until(lambda: bool(server.server_state.connections))
+    (connection,) = server.server_state.connections
+    assert isinstance(connection, HttpToolsProtocol), HELP
+    assert isinstance(connection.parser, httptools.HttpRequestParser), HELP
+    writer.close()
+    server.should_exit = True
+    await asyncio.wait_for(listening, LONGEST_S)
+    required = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert any(text.startswith("httptools>=") and ",<" in text for text in required)
+
+
+def test_the_parser_is_strict_where_others_are_not() -> None:
+    """Whoever parses before us may read these otherwise; none of them is a request here."""
+    for sent in (
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 17 + b"\r\n",
+        b"GET / HTTP/1.1\nHost: x\n\n",
+        b"GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX : a\r\n\r\n",
+    ):
+        with pytest.raises(httptools.HttpParserError):
+            httptools.HttpRequestParser(object()).feed_data(sent)

@@ -149,7 +149,8 @@ def metrics_app(core: InferenceCore) -> Starlette:
         text = "".join([*_lines(told.versions), *_residency_lines(told), *_replica_lines(told)]).encode()
         if not told.replicas:
             text += generate_latest(process)
-        return Response(text, headers={"content-type": _CONTENT_TYPE})
+        closing = {"connection": "close"} if core.draining else {}
+        return Response(text, headers={"content-type": _CONTENT_TYPE, **closing})
 
     return Starlette(routes=[Route("/metrics", page, methods=["GET"])])
 

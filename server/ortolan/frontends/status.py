@@ -4,15 +4,19 @@ import grpc
 
 from ortolan.errors import (
     AlreadyExists,
+    BodyTooLarge,
     Cancelled,
     DeadlineExceeded,
+    Forbidden,
     Internal,
     InvalidArgument,
     MessageTooLarge,
     NoRoom,
     NotFound,
     OrtolanError,
+    OutOfMemory,
     Restricted,
+    Unauthenticated,
     Unavailable,
     Unknown,
     Unsupported,
@@ -23,6 +27,7 @@ from ortolan.errors import (
 _KINDS: dict[type[OrtolanError], tuple[int, grpc.StatusCode]] = {
     InvalidArgument: (400, grpc.StatusCode.INVALID_ARGUMENT),
     MessageTooLarge: (400, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    BodyTooLarge: (413, grpc.StatusCode.RESOURCE_EXHAUSTED),
     NotFound: (404, grpc.StatusCode.NOT_FOUND),
     AlreadyExists: (400, grpc.StatusCode.ALREADY_EXISTS),
     # No kind of Triton's: its clients have no way to send a deadline over HTTP.
@@ -33,12 +38,21 @@ _KINDS: dict[type[OrtolanError], tuple[int, grpc.StatusCode]] = {
     # Triton answers 501, which says that the server lacks something; what is wrong here is the request.
     UnsupportedEncoding: (415, grpc.StatusCode.UNIMPLEMENTED),
     Restricted: (403, grpc.StatusCode.UNAVAILABLE),
+    Unauthenticated: (401, grpc.StatusCode.UNAUTHENTICATED),
+    Forbidden: (403, grpc.StatusCode.PERMISSION_DENIED),
     Cancelled: (400, grpc.StatusCode.CANCELLED),
     Unknown: (400, grpc.StatusCode.UNKNOWN),
     Internal: (500, grpc.StatusCode.INTERNAL),
 }
 
 INTERNAL_MESSAGE = "internal server error; the server's log has the details"
+
+
+def foreseen(error: Exception) -> OrtolanError | None:
+    """What a client is told of an exception that is no fault of ours: there was no memory for its request."""
+    if not isinstance(error, MemoryError):
+        return None
+    return OutOfMemory("the server has no memory left for this request: send it to another, or again later")
 
 
 def http_status(error: OrtolanError) -> int:

@@ -3,6 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+from ortolan.frontends.access.admission import admit
+from ortolan.frontends.access.grants import ANYBODY, Grant
+from ortolan.frontends.access.operations import CHANGES, OPERATIONS, Operation
 from ortolan.frontends.header_forwarding import NO_FORWARDING, HeaderForwarding
 from ortolan.inference.request import InferenceRequest
 from ortolan.protocol.serialized import Raw, Serialized
@@ -18,9 +21,31 @@ class Call:
     metadata: tuple[tuple[str, str], ...] = ()
     forwarding: HeaderForwarding = NO_FORWARDING
     trailers: list[tuple[str, str]] = field(default_factory=list)
+    operation: Operation = OPERATIONS["ServerLive"]
+    grant: Grant = ANYBODY
+    grant_now: Callable[[], Grant] | None = None
+    """What the caller may do by now, which is less where a key goes; None where nobody is asked."""
+
+    def look_again(self) -> None:
+        """For calls that go on. Raises Unauthenticated where the server does not know the caller any more."""
+        if self.grant_now is not None:
+            self.grant = self.grant_now()
+
+    def check_model(self, name: str) -> None:
+        """Raises Forbidden where the caller may not do this with the model ``name``, or with all for ""."""
+        if self.grant is not ANYBODY:
+            admit(self.grant, self.operation, name or None)
+
+    def check_change(self, name: str = "") -> None:
+        """``check_model`` for a method that is asked to change what it otherwise tells."""
+        admit(self.grant, CHANGES[self.operation.name], name or None)
 
     def on_request(self, request: InferenceRequest) -> InferenceRequest:
-        """``request`` with the call's deadline and the metadata that the operator wants forwarded."""
+        """``request`` with the call's deadline and the metadata that the operator wants forwarded.
+
+        Raises Forbidden where the caller may not ask this model.
+        """
+        self.check_model(request.model_name)
         if self.deadline_ns:
             request = replace(request, deadline_ns=self.deadline_ns)
         if self.forwarding:

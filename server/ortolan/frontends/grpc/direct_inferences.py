@@ -62,6 +62,8 @@ class DirectInferences:
         if known is None:
             self.lessons.missed()
             return None
+        # Raises where the method would refuse it, too.
+        call.check_model(known.form.asked_name)
         request = self._core.direct.begin(known.form, known.arrays(data), asker, call.deadline_ns)
         if request is None:
             self.lessons.outdated()

@@ -13,6 +13,7 @@ from ortolan.frontends.grpc.call import Call
 from ortolan.frontends.grpc.error_text import sendable
 from ortolan.frontends.grpc.methods import MethodName, Methods, StreamRpc, UnaryRpc
 from ortolan.frontends.grpc.options import COMPRESSION_LEVELS
+from ortolan.frontends.tls.identity import identity_in
 from ortolan.protocol.serialized import in_one_piece
 
 _log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class GrpcioHandlers:
     def _call(self, name: MethodName, context: Any) -> Call:
         metadata = context.invocation_metadata() or ()
         texts = tuple((key, value) for key, value in metadata if isinstance(value, str))
-        return self._methods.call(name, context.time_remaining(), texts)
+        return self._methods.call(name, context.time_remaining(), texts, lambda: identity_in(context.auth_context()))
 
     async def _compress(self, name: MethodName, context: Any) -> None:
         """Have the responses to come compressed, where the operator wants that and the client takes it."""
@@ -84,6 +85,8 @@ class _Report:
         if isinstance(error, OrtolanError):
             _log.debug("a call over gRPC was refused: %s", error)
             await self._abort(status.grpc_code(error), sendable(error.message))
+        elif isinstance(error, Exception) and (told := status.foreseen(error)) is not None:
+            await self._abort(status.grpc_code(told), told.message)
         elif isinstance(error, Exception):
             _log.error("a gRPC call failed in an unforeseen way", exc_info=error)
             await self._abort(grpc.StatusCode.INTERNAL, status.INTERNAL_MESSAGE)

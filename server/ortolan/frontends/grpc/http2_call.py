@@ -98,8 +98,8 @@ class Http2Call(Exchange):
             # Not always its client's doing.
             self._answer.fail(grpc.StatusCode.CANCELLED, _CANCELLED)
             raise
-        except Exception:
-            self._fail_unforeseen()
+        except Exception as error:
+            self._fail_unforeseen(error)
         finally:
             self._reader.drop()
             self._flush()
@@ -111,9 +111,12 @@ class Http2Call(Exchange):
         _log.debug("a call over gRPC was refused: %s", error)
         self._answer.fail(status.grpc_code(error), sendable(error.message))
 
-    def _fail_unforeseen(self) -> None:
-        """To be called where the error is being handled."""
-        _log.exception("a gRPC call failed in an unforeseen way")
+    def _fail_unforeseen(self, error: Exception) -> None:
+        told = status.foreseen(error)
+        if told is not None:
+            self._refuse(told)
+            return
+        _log.error("a gRPC call failed in an unforeseen way", exc_info=error)
         self._answer.fail(grpc.StatusCode.INTERNAL, status.INTERNAL_MESSAGE)
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from ortolan.errors import NoRoom, OrtolanError, Unavailable
 from ortolan.frontends import status
+from ortolan.frontends.access.peer import Peer
 from ortolan.frontends.grpc.connection_life import LEAVING_S, ConnectionLife, Step
 from ortolan.frontends.grpc.error_text import sendable
 from ortolan.frontends.grpc.http2_answer import Http2Answer
@@ -69,7 +70,8 @@ class GrpcConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._lingering = Lingering(self._transport)
-        self._carrier = Carrier(self._http2, self._unfinished, self._flush_soon, self.leave, self._transport)
+        peer = Peer(transport)
+        self._carrier = Carrier(self._http2, self._unfinished, self._flush_soon, self.leave, self._transport, peer)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             # RFC 9113, section 3.3: over TLS, both sides have to have agreed on HTTP/2.
@@ -114,7 +116,9 @@ class GrpcConnection(asyncio.Protocol):
         if isinstance(head, RequestHead):
             try:
                 now_s = self._life.heard_s
-                stream.owner = self._service.call(head, self._http2, stream, self._unfinished, self._flush_soon, now_s)
+                stream.owner = self._service.call(
+                    head, self._http2, stream, self._unfinished, self._flush_soon, now_s, self._carrier.peer
+                )
                 if head.timeout_s is not None:
                     self._look_by(now_s + head.timeout_s + AFTER_DEADLINE_S)
             except OrtolanError as error:
@@ -135,6 +139,8 @@ class GrpcConnection(asyncio.Protocol):
             exchange.feed(data, ended)
         except OrtolanError as error:
             exchange.fail(error)
+        except MemoryError as error:
+            exchange.fail(status.foreseen(error) or Unavailable(_UNAVAILABLE))
         if len(data) < _SCRAP_BYTES and not ended and exchange.is_within:
             self._http2.useless_came("messages in scraps")
 

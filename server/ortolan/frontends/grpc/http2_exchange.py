@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from ortolan.errors import OrtolanError
+from ortolan.frontends.access.peer import Peer
 from ortolan.http2.connection import Http2Connection
 from ortolan.http2.header_blocks import HeaderList
 from ortolan.http2.stream import Stream
@@ -78,6 +79,7 @@ class Carrier:
     flush: Callable[[], None]
     leave: Callable[[], None]
     transport: asyncio.Transport
+    peer: Peer
 
 
 class OtherHead(Protocol):

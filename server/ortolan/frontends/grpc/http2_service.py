@@ -16,6 +16,7 @@ from ortolan.frontends.grpc.request_head import Refusal, RequestHead, is_call, r
 from ortolan.frontends.grpc.stream_call import StreamCall
 from ortolan.frontends.grpc.unary_call import UnaryCall
 from ortolan.frontends.held_bytes import HeldBytes
+from ortolan.frontends.tls.identity import PeerIdentity
 from ortolan.http2.connection import Http2Connection
 from ortolan.http2.header_blocks import HeaderList
 from ortolan.http2.limits import Http2Limits
@@ -58,16 +59,17 @@ class GrpcService:
         count: ByteCount,
         flush: Callable[[], None],
         now_s: float,
+        peer: Callable[[], PeerIdentity | None],
     ) -> Http2Call:
         """The call that ``head`` begins at ``now_s``, by the loop; see ``Http2Call`` for ``count`` and ``flush``.
 
-        Raises Unsupported for a method that is not there, Restricted where the operator keeps the call out.
+        Raises Unsupported for a method that is not there, and as ``Methods.call`` where the call is kept out.
         """
         rpc = head.rpc
         if rpc is None:
             raise Unsupported(_NO_METHOD)
         answer = Http2Answer(http2, stream)
-        call = self._methods.call(rpc.name, head.timeout_s, head.metadata)
+        call = self._methods.call(rpc.name, head.timeout_s, head.metadata, peer)
         encoding = self._compression
         if encoding is not None and rpc.name.category == "inference" and encoding in head.accepts:
             answer.encoding = encoding

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.tracing import GRPC, FrontendTrace
-from ortolan.errors import OrtolanError, Unavailable
+from ortolan.errors import OrtolanError, Unauthenticated, Unavailable
 from ortolan.frontends import status
 from ortolan.frontends.grpc.call import Call
 from ortolan.frontends.grpc.error_text import sendable
@@ -113,18 +113,23 @@ class _Stream:
     async def _encoded_answer(self, data: Raw) -> Serialized:
         trace = FrontendTrace(GRPC) if self._core.tracing.on else None
         try:
+            self._call.look_again()
             request = self._call.on_request(self._requests.decode(data))
             response = await self._core.infer(request, trace)
             final = {**response.parameters, protobuf_codec.FINAL_RESPONSE: True}
             return protobuf_codec.encode_stream_response(replace(response, parameters=final))
         except OrtolanError as error:
-            if self._call.wants_errors_raised():
+            # Who is not known any more has no further answers, not even that.
+            if self._call.wants_errors_raised() or isinstance(error, Unauthenticated):
                 raise
             _log.debug("a request of a gRPC stream was refused: %s", error)
             return protobuf_codec.encode_stream_error(sendable(error.message), protobuf_codec.request_id(data))
-        except Exception:
-            _log.exception("a request of a gRPC stream failed in an unforeseen way")
-            return protobuf_codec.encode_stream_error(status.INTERNAL_MESSAGE, protobuf_codec.request_id(data))
+        except Exception as error:
+            told = status.foreseen(error)
+            if told is None:
+                _log.exception("a request of a gRPC stream failed in an unforeseen way")
+            text = status.INTERNAL_MESSAGE if told is None else told.message
+            return protobuf_codec.encode_stream_error(text, protobuf_codec.request_id(data))
         finally:
             if trace is not None:
                 trace.sent()

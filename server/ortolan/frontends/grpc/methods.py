@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.frontends.access.admission import admit
+from ortolan.frontends.access.grants import ANYBODY
+from ortolan.frontends.access.operations import CHANGES, OPERATIONS, Concern, Operation
+from ortolan.frontends.access.permission import check_before, check_either
 from ortolan.frontends.deadlines import deadline_after
 from ortolan.frontends.grpc.call import Call, Method
-from ortolan.frontends.grpc.categories import category_of
 from ortolan.frontends.grpc.direct_inferences import DirectInferences
 from ortolan.frontends.grpc.health import HealthService
 from ortolan.frontends.grpc.inference_stream import InferenceStreams
@@ -15,6 +19,7 @@ from ortolan.frontends.grpc.reflected import Reflection
 from ortolan.frontends.grpc.service import InferenceService
 from ortolan.frontends.grpc.settings import SettingsService
 from ortolan.frontends.grpc.shared_memory import SharedMemoryService
+from ortolan.frontends.tls.identity import PeerIdentity
 from ortolan.protocol import protobuf_messages as messages
 from ortolan.protocol.serialized import Raw, Serialized
 
@@ -24,11 +29,16 @@ StreamMethod = Callable[[AsyncIterator[Raw], Call], AsyncGenerator[Serialized, N
 
 @dataclass(frozen=True, slots=True)
 class MethodName:
-    """A method's names; ``category`` is Triton's, "" for none."""
+    """A method's names."""
 
     service: str
     method: str
-    category: str = ""
+    operation: Operation
+
+    @property
+    def category(self) -> str:
+        """Triton's; "" for none."""
+        return self.operation.category
 
     @property
     def path(self) -> str:
@@ -60,16 +70,39 @@ class Methods:
         self.all = tuple(rpcs)
         self.end_streams = end_streams
         self._restrictions = options.restrictions
+        self._access = options.access
+        self._guards = options.access.guards
         self._forwarding = options.forwarding
 
-    def call(self, name: MethodName, left_s: float | None, metadata: tuple[tuple[str, str], ...]) -> Call:
+    def call(
+        self,
+        name: MethodName,
+        left_s: float | None,
+        metadata: tuple[tuple[str, str], ...],
+        peer: Callable[[], PeerIdentity | None],
+    ) -> Call:
         """What a method is told of a call with ``left_s`` seconds left (None: no deadline) and text ``metadata``.
 
-        Raises Restricted where the operator keeps the call out.
+        ``peer`` tells what the client's certificate proves. Raises Restricted, Unauthenticated or Forbidden where the
+        call is kept out.
         """
-        if self._restrictions and name.category:
-            self._restrictions.check(name.category, dict(metadata).get)
-        return Call(deadline_after(left_s) if left_s is not None else 0, metadata, self._forwarding)
+        operation = name.operation
+        header = dict(reversed(metadata)).get if self._guards or self._restrictions else None
+        if header is not None and self._restrictions and operation.category:
+            self._restrictions.check(operation.category, header)
+        grant, grant_now = ANYBODY, None
+        if header is not None and self._guards and operation.scopes:
+            grant_now = partial(self._access.grant, header, peer())
+            grant = grant_now()
+            # Which model it is about stands in the message, and whether anything is to change.
+            if operation.name in CHANGES:
+                check_either(grant, operation, CHANGES[operation.name])
+            elif operation.concern is Concern.MODEL:
+                check_before(grant, operation)
+            else:
+                admit(grant, operation, None)
+        deadline_ns = deadline_after(left_s) if left_s is not None else 0
+        return Call(deadline_ns, metadata, self._forwarding, operation=operation, grant=grant, grant_now=grant_now)
 
 
 def served_methods(core: InferenceCore, options: GrpcOptions) -> Methods:
@@ -102,8 +135,8 @@ def _health(health: HealthService) -> list[Rpc]:
 
 def _reflection() -> Rpc:
     reflection = Reflection()
-    return StreamRpc(MethodName(reflection.service, reflection.method), reflection.answers)
+    return StreamRpc(_name(reflection.service, reflection.method), reflection.answers)
 
 
 def _name(service: str, method: str) -> MethodName:
-    return MethodName(service, method, category_of(method))
+    return MethodName(service, method, OPERATIONS[method])

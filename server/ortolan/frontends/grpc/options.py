@@ -5,11 +5,15 @@ from typing import Any
 
 import grpc
 
+from ortolan.frontends.access.access import Access
 from ortolan.frontends.header_forwarding import NO_FORWARDING, HeaderForwarding
 from ortolan.frontends.restriction import NO_RESTRICTIONS, Restrictions
+from ortolan.http2.limits import Http2Limits
 
 # grpcio itself cancels bursts above about a thousand calls, without a reason; our queues refuse with one.
 _MOST_PENDING_CALLS = 100_000
+# As our own transport has it.
+_MOST_METADATA_BYTES = Http2Limits().header_list_bytes
 
 # As gRPC's core chooses between what nearly every client takes.
 COMPRESSION_LEVELS = {
@@ -52,6 +56,7 @@ class GrpcOptions:
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
     shared_port: bool = False
     """Whether other processes may listen on the port as well."""
+    access: Access = field(default_factory=lambda: Access(None))
 
 
 def channel_options(options: GrpcOptions) -> list[tuple[str, Any]]:
@@ -62,6 +67,9 @@ def channel_options(options: GrpcOptions) -> list[tuple[str, Any]]:
         ("grpc.so_reuseport", int(options.shared_port)),
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        # Without these it refuses some calls from half of that on, at random, so that clients notice in time.
+        ("grpc.max_metadata_size", _MOST_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _MOST_METADATA_BYTES),
         ("grpc.server.max_pending_requests", _MOST_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING_CALLS),
         ("grpc.keepalive_time_ms", alive.time_ms),

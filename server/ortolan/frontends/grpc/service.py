@@ -12,6 +12,7 @@ from ortolan.core.tracing import GRPC, FrontendTrace
 from ortolan.core.whole_server import ToldVersion
 from ortolan.errors import NotFound, Unsupported
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
+from ortolan.frontends.access.reach import check_load, check_unload
 from ortolan.frontends.grpc.call import Call, Method
 from ortolan.frontends.server_timing import server_timing
 from ortolan.protocol import protobuf_codec
@@ -71,8 +72,9 @@ class InferenceService:
     async def server_ready(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
         return _bytes(messages.ServerReadyResponse(ready=await self._core.whole.is_ready()))
 
-    async def model_ready(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+    async def model_ready(self, data: Raw, call: Call) -> bytes:
         request = messages.parse(messages.ModelReadyRequest, data)
+        call.check_model(request.name)
         try:
             ready = self._core.model_ready(request.name, request.version)
         except NotFound:
@@ -86,21 +88,24 @@ class InferenceService:
             messages.ServerMetadataResponse(name=found.name, version=found.version, extensions=found.extensions)
         )
 
-    async def model_metadata(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+    async def model_metadata(self, data: Raw, call: Call) -> bytes:
         request = messages.parse(messages.ModelMetadataRequest, data)
+        call.check_model(request.name)
         found = await self._core.model_metadata(request.name, request.version)
         response = messages.ModelMetadataResponse(name=found.name, versions=found.versions, platform=found.platform)
         _add_tensors(response.inputs, found.inputs)
         _add_tensors(response.outputs, found.outputs)
         return _bytes(response)
 
-    async def model_config(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+    async def model_config(self, data: Raw, call: Call) -> bytes:
         request = messages.parse(messages.ModelConfigRequest, data)
+        call.check_model(request.name)
         config = await self._core.model_config(request.name, request.version)
         return _bytes(messages.ModelConfigResponse(config=config_rendering.to_message(config)))
 
-    async def model_statistics(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+    async def model_statistics(self, data: Raw, call: Call) -> bytes:
         request = messages.parse(messages.ModelStatisticsRequest, data)
+        call.check_model(request.name)
         response = messages.ModelStatisticsResponse()
         for version in await self._core.whole.statistics(request.name, request.version):
             _fill_statistics(response.model_stats.add(), version)
@@ -114,16 +119,22 @@ class InferenceService:
             response.models.add(name=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
         return _bytes(response)
 
-    async def repository_model_load(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+    async def repository_model_load(self, data: Raw, call: Call) -> bytes:
         request = messages.parse(messages.RepositoryModelLoadRequest, data)
+        call.check_model(request.model_name)
         _refuse_repository_name(request.repository_name)
-        await self._core.whole.load(request.model_name, _chosen_values(request.parameters))
+        parameters = _chosen_values(request.parameters)
+        check_load(call.grant, parameters)
+        await self._core.whole.load(request.model_name, parameters)
         return _bytes(messages.RepositoryModelLoadResponse())
 
-    async def repository_model_unload(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+    async def repository_model_unload(self, data: Raw, call: Call) -> bytes:
         request = messages.parse(messages.RepositoryModelUnloadRequest, data)
+        call.check_model(request.model_name)
         _refuse_repository_name(request.repository_name)
-        await self._core.whole.unload(request.model_name, _chosen_values(request.parameters))
+        parameters = _chosen_values(request.parameters)
+        check_unload(call.grant, parameters)
+        await self._core.whole.unload(request.model_name, parameters)
         return _bytes(messages.RepositoryModelUnloadResponse())
 
 

@@ -17,8 +17,12 @@ class SettingsService:
     def methods(self) -> dict[str, Method]:
         return {"TraceSetting": self.trace_setting, "LogSettings": self.log_settings}
 
-    async def trace_setting(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+    async def trace_setting(self, data: Raw, call: Call) -> bytes:
         request = messages.parse(messages.TraceSettingRequest, data)
+        if request.settings:
+            call.check_change(request.model_name)
+        else:
+            call.check_model(request.model_name)
         change = {name: list(setting.value) for name, setting in request.settings.items()}
         settings = await self._core.whole.change_trace_settings(request.model_name, change)
         response = messages.TraceSettingResponse()
@@ -26,8 +30,12 @@ class SettingsService:
             response.settings[name].value.extend(texts)
         return bytes(response.SerializeToString())
 
-    async def log_settings(self, data: Raw, call: Call) -> bytes:  # noqa: ARG002
+    async def log_settings(self, data: Raw, call: Call) -> bytes:
         request = messages.parse(messages.LogSettingsRequest, data)
+        if request.settings:
+            call.check_change()
+        else:
+            call.check_model("")
         change = {name: _chosen(setting) for name, setting in request.settings.items()}
         settings = await self._core.whole.change_log_settings(change)
         response = messages.LogSettingsResponse()

@@ -80,8 +80,8 @@ class UnaryCall(Http2Call):
             self._answer.whole(direct.encoded(known, answer, self._call), self._call.trailers)
         except OrtolanError as error:
             self.refused(error)
-        except Exception:
-            self._fail_unforeseen()
+        except Exception as error:
+            self._fail_unforeseen(error)
         self._flush()
 
     def refused(self, error: OrtolanError) -> None:

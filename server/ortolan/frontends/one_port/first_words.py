@@ -11,7 +11,6 @@ from typing import Any, Protocol, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from ortolan.frontends.grpc.connection_life import OPENING_S
 from ortolan.http2.frames import PREFACE
 
 # A client that has sent its first words just now gets so long for them to arrive while the server stops.
@@ -50,14 +49,16 @@ class FirstWords(asyncio.Protocol):
         self,
         port: Port,
         new_http1: Callable[..., asyncio.Protocol],
+        opening_s: float,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """``new_http1`` is called as uvicorn calls the class of its connections."""
+        """``new_http1`` is called as uvicorn calls the class of its connections; ``opening_s`` may pass until then."""
         self._port = port
         self._new_http1 = new_http1
+        self._opening_s = opening_s
         self._config = config
         self._server_state = server_state
         self._app_state = app_state
@@ -71,11 +72,9 @@ class FirstWords(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._server_state.connections.add(cast("Any", self))
         self._port.undecided(self)
-        # As long as uvicorn lets connections be idle between two requests.
-        self._timer = self._loop.call_later(self._config.timeout_keep_alive, self._transport.close)
+        self._timer = self._loop.call_later(self._opening_s, self._transport.close)
 
     def data_received(self, data: bytes) -> None:
-        is_first = not self._heard
         self._heard += data
         match spoken(self._heard):
             case Spoken.HTTP2:
@@ -91,16 +90,15 @@ class FirstWords(asyncio.Protocol):
                 if self._stopping:
                     # Uvicorn has told its connections already.
                     cast("Any", http1).shutdown()
-            case None if is_first and not self._stopping:
-                self._close_after(OPENING_S)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._end()
 
     def shutdown(self) -> None:
-        """Uvicorn stops: be decided soon."""
-        self._stopping = True
-        self._close_after(_LAST_WORDS_S)
+        """Uvicorn stops: be decided soon. To be told again is nothing new."""
+        if not self._stopping:
+            self._stopping = True
+            self._close_after(_LAST_WORDS_S)
 
     def _close_after(self, delay_s: float) -> None:
         self._timer.cancel()

@@ -19,14 +19,15 @@ class OnePort:
     def __init__(self, port: int, app: RestApp, methods: Methods, options: GrpcOptions) -> None:
         self.port = port
         self._http1 = HttpService(app).protocol
-        self._http2 = Http2Connections(methods, options, RestRequests(app).head)
+        self._opening_s = app.rest_options.limits.head_s
+        self._http2 = Http2Connections(methods, options, RestRequests(app, app.rest_options.hosts).head)
         self._undecided: set[FirstWords] = set()
         self._all_decided = asyncio.Event()
 
     @property
     def protocol(self) -> type[asyncio.Protocol]:
         """What uvicorn takes for the class of its connections."""
-        return cast("type[asyncio.Protocol]", partial(FirstWords, self, self._http1))
+        return cast("type[asyncio.Protocol]", partial(FirstWords, self, self._http1, self._opening_s))
 
     @property
     def held_bytes(self) -> int:

@@ -15,8 +15,11 @@ from ortolan.errors import DeadlineExceeded, InvalidArgument, OrtolanError
 from ortolan.frontends.grpc.connection_life import Pace
 from ortolan.frontends.grpc.http2_exchange import TOO_SLOW, Carrier, Exchange
 from ortolan.frontends.one_port.rest_head import RestHead, read_head
-from ortolan.frontends.rest.answer import Answer, bug_answer, error_answer
+from ortolan.frontends.rest.answer import Answer, bug_answer, error_answer, message_answer
+from ortolan.frontends.rest.app import PEER
 from ortolan.frontends.rest.asgi_request import send_answer
+from ortolan.frontends.rest.hosts import ANY_HOST, MISDIRECTED, AllowedHosts
+from ortolan.frontends.rest.http_limits import head_fault
 from ortolan.http2.faults import ErrorCode
 from ortolan.http2.header_blocks import HeaderList, encode
 from ortolan.http2.stream import Stream
@@ -35,15 +38,26 @@ _UNREADABLE = RestHead({"type": "http", "method": "GET", "path": "/"}, (), expec
 class RestRequests:
     """How requests to an application begin."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, hosts: AllowedHosts = ANY_HOST) -> None:
         self._app = app
+        self._hosts = hosts
 
     def head(self, fields: HeaderList) -> "RestRequest":
         """What ``fields`` ask for; where they are wrong, a request whose answer says so."""
         try:
-            return RestRequest(self._app, read_head(fields))
+            head = read_head(fields)
         except InvalidArgument as error:
             return RestRequest(_telling(error_answer(error)), _UNREADABLE)
+        refusal = self._refusal(head)
+        return RestRequest(self._app if refusal is None else _telling(refusal), head)
+
+    def _refusal(self, head: RestHead) -> Answer | None:
+        """As over HTTP/1, but that the connection goes on."""
+        if (fault := head_fault(head.headers, "2")) is not None:
+            return message_answer(*fault)
+        if not self._hosts.allows(head.scope["raw_path"], head.headers):
+            return message_answer(MISDIRECTED, self._hosts.refusal(head.headers))
+        return None
 
 
 class RestRequest:
@@ -158,6 +172,7 @@ class RestExchange(Exchange):
             "client": client[:2] if isinstance(client, tuple) else None,
             "server": server[:2] if isinstance(server, tuple) else None,
             "state": {},
+            PEER: self._carrier.peer(),
         }
 
     async def _receive(self) -> Message:

@@ -32,7 +32,10 @@ def read_head(fields: HeaderList) -> RestHead:
     if not _TARGET.fullmatch(target):
         raise InvalidArgument('the request\'s :path expects "/" and printable ASCII; percent-encode what is not')
     raw_path, _, query = target.partition(b"?")
-    headers = _headers(fields.fields, pseudo.get(b":authority"))
+    authority = pseudo.get(b":authority")
+    if authority is not None and any(name == b"host" and value != authority for name, value in fields.fields):
+        raise InvalidArgument("the request's Host differs from its :authority; send one of them, or the same in both")
+    headers = _headers(fields.fields, authority)
     return RestHead(
         scope={
             "type": "http",
@@ -46,7 +49,7 @@ def read_head(fields: HeaderList) -> RestHead:
             "root_path": "",
         },
         headers=headers,
-        expects_continue=(b"expect", b"100-continue") in headers,
+        expects_continue=any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers),
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from ortolan.errors import OrtolanError, Unavailable, UnsupportedEncoding
+from ortolan.errors import OrtolanError, Unauthenticated, Unavailable, UnsupportedEncoding
 from ortolan.frontends import status
 from ortolan.frontends.rest.compression import ENCODINGS
 
@@ -55,10 +55,15 @@ def error_answer(error: OrtolanError) -> Answer:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
     elif isinstance(error, UnsupportedEncoding):
         headers.append((b"accept-encoding", ", ".join(ENCODINGS).encode()))
+    elif isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b'Bearer realm="ortolan"'))
     return message_answer(status.http_status(error), error.message, headers)
 
 
 def bug_answer(path: str, error: Exception) -> Answer:
     """What a client is told of an error that nobody foresaw; the log has the rest."""
+    told = status.foreseen(error)
+    if told is not None:
+        return error_answer(told)
     _log.error("a request to %r failed in an unforeseen way", path, exc_info=error)
     return message_answer(500, status.INTERNAL_MESSAGE)

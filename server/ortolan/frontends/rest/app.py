@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
+from typing import Protocol
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -14,6 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import OrtolanError, Restricted
+from ortolan.frontends.access.grants import Grant
+from ortolan.frontends.access.operations import OPERATIONS
 from ortolan.frontends.rest import (
     documentation,
     generate,
@@ -27,16 +30,35 @@ from ortolan.frontends.rest import (
 )
 from ortolan.frontends.rest.answer import Answer, bug_answer, error_answer, message_answer
 from ortolan.frontends.rest.asgi_request import AsgiRequest, response_of, send_answer
-from ortolan.frontends.rest.categories import category_of, is_protocol
-from ortolan.frontends.rest.inference import STOPPED, InferenceEndpoint, inference_target
+from ortolan.frontends.rest.documentation import Document
+from ortolan.frontends.rest.inference import STOPPED, InferenceEndpoint, Target, inference_target
 from ortolan.frontends.rest.inference_exchange import InferenceExchange, RestOptions
+from ortolan.frontends.rest.operations import category_of, is_protocol, operation_of
 from ortolan.frontends.rest.traced import end_trace, traced
+from ortolan.frontends.tls.identity import PeerIdentity
 from ortolan.inference.printable import CONTROL_ESCAPES
 
 # No model has one in its name, and the router takes a line feed at a path's end for its end.
 _CONTROL_CHARACTER = re.compile("[" + re.escape("".join(map(chr, CONTROL_ESCAPES))) + "]")
 _CONTROL_PATH = re.compile(r"/v2/repository/models/[^/]+/(?:load|unload)")
-_PHRASES = {404: "Not Found", 405: "Method Not Allowed"}
+_INFER = OPERATIONS["ModelInfer"]
+_NOWHERE = "Not Found: no route has this path; GET /docs shows those that there are"
+
+
+RawHeader = Callable[[bytes], str | None]
+"""The value of a request's header by its lower-case name in bytes; None where there is none."""
+
+PEER = "ortolan.peer"
+"""What the scope of a request has that came with a certificate: what that proves."""
+
+
+class Inference(Protocol):
+    """A request that is plainly to infer, as far as it is looked at before that."""
+
+    @property
+    def target(self) -> Target: ...
+
+    def header(self, name: bytes) -> str | None: ...
 
 
 class RestApp(FastAPI):
@@ -49,12 +71,16 @@ class RestApp(FastAPI):
     def __init__(self, core: InferenceCore, options: RestOptions) -> None:
         super().__init__(title="Ortolan", docs_url=None, redoc_url=None, redirect_slashes=False)
         self.core = core
-        self.max_body_bytes = options.max_body_bytes
+        self.rest_options = options
         self.held_bytes = options.held_bytes
         self.looks_at_headers = bool(options.forwarding)
         """Whether a request's headers are more than HTTP's: models are told some of them."""
         self._restrictions = options.restrictions
+        self._access = options.access
+        self.guards_inference = bool(options.restrictions) or options.access.needs_credentials
+        """Whether a request may be kept from a model, by what it carries or does not."""
         exchange = InferenceExchange(core, options)
+        self.body_limits = exchange.limits
         self.inference = InferenceEndpoint(core, exchange)
         self.router.routes.extend(documentation.routes())
         self.methods_of: dict[str, set[str]] = {}
@@ -63,15 +89,16 @@ class RestApp(FastAPI):
             models.router(core),
             generate.router(core, exchange),
             kserve_v1.router(core, exchange),
-            repository.router(core, options.max_body_bytes),
-            trace_settings.router(core, options.max_body_bytes),
-            log_settings.router(core, options.max_body_bytes),
-            shared_memory.router(core, options.max_body_bytes),
+            repository.router(core, exchange.limits),
+            trace_settings.router(core, exchange.limits.document),
+            log_settings.router(core, exchange.limits.document),
+            shared_memory.router(core, exchange.limits.document),
         ):
             self.include_router(router)
             for route in router.routes:
                 if isinstance(route, APIRoute):
                     self.methods_of.setdefault(route.path, set()).update(route.methods or ())
+        self._document = Document(self, core, options.restrictions, options.access)
         self.add_exception_handler(OrtolanError, _report)
         self.add_exception_handler(HTTPException, _report_http)
         self.add_exception_handler(Exception, _report_bug)
@@ -80,10 +107,9 @@ class RestApp(FastAPI):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        if self.core.draining:
-            send = _closing(send)
+        send = _closing(send, self.core)
         path = scope["path"]
-        refusal = self.refusal(path, lambda name: AsgiRequest(scope, receive).header(name))
+        refusal = self.refusal(scope["method"], path, AsgiRequest(scope, receive).header, scope.get(PEER))
         if refusal is not None:
             await send_answer(refusal, send)
             return
@@ -93,25 +119,54 @@ class RestApp(FastAPI):
         if target is None:
             await self._route(scope, receive, send)
         elif scope["method"] != "POST":
-            await send_answer(message_answer(405, _PHRASES[405], [(b"allow", b"POST")]), send)
+            await send_answer(_wrong_method("POST"), send)
         elif (answer := await self.inference.answer(path, target, AsgiRequest(scope, receive))) is not None:
             await send_answer(answer, send)
 
-    def refusal(self, path: str, header: Callable[[bytes], str | None]) -> Answer | None:
-        """What a request with this path and these headers is told before it comes to a route; None if it may."""
+    def refusal(self, method: str, path: str, header: RawHeader, peer: PeerIdentity | None) -> Answer | None:
+        """What a request is told before it comes to a route, from a client with this certificate; None if it may."""
         if _leads_nowhere(path):
-            return message_answer(404, _PHRASES[404])
-        if not self._restrictions:
-            return None
-        category = category_of(path)
-        if category is None:
-            # No route of ours has such a path; were there one, it must not be open because no category is its.
-            return error_answer(Restricted("This API is restricted")) if is_protocol(path) else None
+            return message_answer(404, _NOWHERE)
         try:
-            self._restrictions.check(category, lambda name: header(name.encode()))
-        except Restricted as error:
+            if self._restrictions:
+                self._check_restrictions(path, header)
+            if self._access.guards:
+                self._check_access(method, path, header, peer)
+        except OrtolanError as error:
             return error_answer(error)
         return None
+
+    def grant_of(self, request: Request) -> Grant:
+        """What who sent the request may do. Raises Unauthenticated where nobody knows any more who that is."""
+        return self._access.grant(request.headers.get, request.scope.get(PEER))
+
+    def refusal_of_inference(self, asked: Inference, peer: PeerIdentity | None) -> Answer | None:
+        """``refusal`` for a request that is plainly to infer."""
+        if not self.guards_inference:
+            return None
+        try:
+            if self._restrictions:
+                self._restrictions.check(_INFER.category, _named(asked.header))
+            self._access.check(_INFER, asked.target[0], _named(asked.header), peer)
+        except OrtolanError as error:
+            return error_answer(error)
+        return None
+
+    def _check_restrictions(self, path: str, header: RawHeader) -> None:
+        category = category_of(path)
+        if category is not None:
+            self._restrictions.check(category, _named(header))
+        # No route of ours has such a path; were there one, it must not be open because no category is its.
+        elif is_protocol(path):
+            raise Restricted("This API is restricted")
+
+    def _check_access(self, method: str, path: str, header: RawHeader, peer: PeerIdentity | None) -> None:
+        asked = operation_of(method, path)
+        if asked is not None:
+            self._access.check(asked.operation, asked.model, _named(header), peer)
+        else:
+            # Nobody without a key is told which routes there are, and none is open because it is not in the table.
+            self._access.grant(_named(header), peer)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -133,7 +188,11 @@ class RestApp(FastAPI):
             end_trace(scope)
 
     def openapi(self) -> dict[str, object]:
-        return documentation.openapi_document(self, self.core, self._restrictions)
+        return self._document.current()
+
+
+def _named(header: RawHeader) -> Callable[[str], str | None]:
+    return lambda name: header(name.encode())
 
 
 def _leads_nowhere(path: str) -> bool:
@@ -144,15 +203,19 @@ def _leads_nowhere(path: str) -> bool:
     return bool(_CONTROL_CHARACTER.search(path)) and not _CONTROL_PATH.fullmatch(path)
 
 
-def _closing(send: Send) -> Send:
-    """``send``, with each answer asking the client to open its next connection elsewhere."""
+def _closing(send: Send, core: InferenceCore) -> Send:
+    """``send``, with each answer while draining asking the client to open its next connection elsewhere."""
 
     async def close_after(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if core.draining and message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
         await send(message)
 
     return close_after
+
+
+def _wrong_method(allowed: str) -> Answer:
+    return message_answer(405, f"Method Not Allowed: this path expects {allowed}", [(b"allow", allowed.encode())])
 
 
 async def _report(request: Request, error: Exception) -> Response:  # noqa: ARG001
@@ -163,12 +226,15 @@ async def _report(request: Request, error: Exception) -> Response:  # noqa: ARG0
 async def _report_http(request: Request, error: Exception) -> Response:
     """What the router itself refuses."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this kind
-    message = _PHRASES.get(error.status_code, error.detail)
-    headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    named = {name.lower(): value for name, value in (error.headers or {}).items()}
     route = request.scope.get("route")
-    # The router names the methods of the first route with this path only. What a route says itself stands.
-    if error.status_code == 405 and route is not None and request.method not in route.methods:
-        headers = [(b"allow", ", ".join(sorted(request.app.methods_of[route.path])).encode())]
+    if error.status_code == 405 and "allow" in named:
+        # The router names the methods of the first route with this path only. What a route says itself stands.
+        if route is not None and request.method not in route.methods:
+            named["allow"] = ", ".join(sorted(request.app.methods_of[route.path]))
+        return response_of(_wrong_method(named["allow"]))
+    headers = [(name.encode(), value.encode()) for name, value in named.items()]
+    message = _NOWHERE if error.status_code == 404 else error.detail
     return response_of(message_answer(error.status_code, message, headers))
 
 

@@ -7,10 +7,10 @@ from starlette.types import Receive, Scope, Send
 
 from ortolan.errors import Cancelled
 from ortolan.frontends.rest.answer import Answer
+from ortolan.frontends.rest.body_limits import BodyLimit, declared_bytes
 from ortolan.frontends.rest.disconnect import cancelled_on_disconnect
 from ortolan.frontends.rest.http_request import Body, HttpRequest
 from ortolan.frontends.rest.incoming_body import IncomingBody
-from ortolan.frontends.rest.request_body import declared_bytes
 from ortolan.frontends.rest.traced import trace_of
 
 # Below, to put an answer together costs less than to send it in pieces.
@@ -26,8 +26,8 @@ class AsgiRequest(HttpRequest):
         super().__init__(scope["headers"], trace_of(scope))
         self._receive = receive
 
-    async def sent_body(self, limit_bytes: int) -> Body:
-        body = IncomingBody(declared_bytes(self), limit_bytes)
+    async def sent_body(self, limit: BodyLimit) -> Body:
+        body = IncomingBody(declared_bytes(self), limit)
         more = True
         while more and body.is_wanted:
             chunk, more = await self._next_chunk()

@@ -9,7 +9,7 @@ This leans on names inside uvicorn; ``tests/frontends/test_uvicorn_contract.py``
 
 import asyncio
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httptools
 from uvicorn.config import Config
@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from ortolan.errors import NoRoom
 from ortolan.frontends.held_bytes import UNCOUNTED_BYTES
 from ortolan.frontends.rest.answer import Answer, error_answer, message_answer
+from ortolan.frontends.rest.hosts import MISDIRECTED
 from ortolan.frontends.rest.http_bounds import HttpBounds
 from ortolan.frontends.rest.http_clock import HttpClock
 from ortolan.frontends.rest.http_limits import head_fault
@@ -25,7 +26,10 @@ from ortolan.frontends.rest.turn_taking import BODY, HEAD, NOTHING, TurnTaking
 
 # What is parsed at once: the parser cannot be stopped, and every request in it would have to be remembered.
 _PIECE_BYTES = 4096
-_NO_HTTP = "Invalid HTTP request received."
+# uvicorn's words, which clients may know.
+_NO_HTTP = "Invalid HTTP request received"
+_REASONS = {"Pause on PRI/Upgrade": "HTTP/2 is not spoken on this port"}
+_LONG_TARGET = "the request's target is too long; a request's line and headers may have {} bytes"
 _NO_TUNNEL = "CONNECT is not supported"
 _LATE = "the request did not come within its time; send it faster, or in smaller parts"
 _NO_ROOM = "the server holds too many bytes of requests that are not whole and answers that are not taken; try again"
@@ -109,8 +113,9 @@ class BoundedConnection(TurnTaking):
             return
         version = parser.get_http_version()
         if (fault := head_fault(self.headers, version)) is not None:
-            self._fault = message_answer(*fault)
-            raise _Fault
+            self._refuse_head(*fault)
+        if not self._bounds.hosts.allows(self.url, self.headers):
+            self._refuse_head(MISDIRECTED, self._bounds.hosts.refusal(self.headers))
         if version == "1.0":
             # Its clients know no answer before the answer.
             self.expect_100_continue = False
@@ -192,10 +197,9 @@ class BoundedConnection(TurnTaking):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._begin_without_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             if self._last_words is None:
-                self.logger.warning(_NO_HTTP)
-                self._refuse(self._fault or message_answer(400, _NO_HTTP))
+                self._refuse(self._fault or self._no_http(error))
 
     def _parse_on(self) -> None:
         """Parse what came, until a request is to wait for its turn."""
@@ -232,8 +236,17 @@ class BoundedConnection(TurnTaking):
 
     def _refuse_tunnel(self) -> None:
         if self.parser.get_method() == b"CONNECT":
-            self._fault = message_answer(501, _NO_TUNNEL)
-            raise _Fault
+            self._refuse_head(501, _NO_TUNNEL)
+
+    def _refuse_head(self, status: int, message: str) -> NoReturn:
+        self._fault = message_answer(status, message)
+        raise _Fault
+
+    def _no_http(self, error: httptools.HttpParserError) -> Answer:
+        """What the parser says is one of its own texts, with nothing of what was sent."""
+        reason = _REASONS.get(str(error), str(error))
+        self._bounds.faults.tell(self.transport.get_extra_info("peername"), reason)
+        return message_answer(400, f"{_NO_HTTP}: {reason}")
 
     # What is not whole, and what is held
 
@@ -249,14 +262,27 @@ class BoundedConnection(TurnTaking):
         self._clock.came_bytes += size
         self._count_head(last_size)
         self._tell()
+        if self._part is BODY and self._is_unwanted():
+            self._end_unread()
 
     def _count_head(self, size: int) -> None:
         """Count what is no body: also what is around its chunks, and behind them."""
         self._headlike_bytes = 0 if self._body_came else self._headlike_bytes + size
         self._body_came = False
         most = self._bounds.limits.head_bytes
-        if self._headlike_bytes > most:
+        if self._headlike_bytes <= most:
+            return
+        if self._part is HEAD and len(self.url) > most // 2:
+            self._refuse(message_answer(414, _LONG_TARGET.format(most)))
+        else:
             self._refuse(message_answer(431, f"the request's header fields are too large; {most} bytes are allowed"))
+
+    def _is_unwanted(self) -> bool:
+        """Whether there is more of a body than is worth reading after it was answered."""
+        if self._turn is not self.cycle or not self.cycle.response_complete:
+            return False
+        declared = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        return max(int(declared), self._clock.came_bytes) > self._bounds.limits.unwanted_bytes
 
     def _body_bytes(self) -> int:
         is_held = self._part is BODY and self._expected and self._is_body_held()

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 from ortolan.errors import InvalidArgument, UnsupportedEncoding
+from ortolan.frontends.rest.body_limits import BodyLimit
 from ortolan.frontends.rest.http_request import Body
 
 ENCODINGS = ("gzip", "deflate")
@@ -20,11 +21,11 @@ _MOST_MEMBERS = 1000
 _PIECE_BYTES = 64 << 10
 
 
-def decompressed(body: Body, encoding: str, limit_bytes: int) -> Body:
-    """``body`` without its Content-Encoding; never more than ``limit_bytes`` and a little are held on the way.
+def decompressed(body: Body, encoding: str, limit: BodyLimit) -> Body:
+    """``body`` without its Content-Encoding; never more than the limit and a little are held on the way.
 
-    Raises UnsupportedEncoding for another encoding, InvalidArgument for a body that is not what it says or becomes
-    larger than the limit.
+    Raises UnsupportedEncoding for another encoding, InvalidArgument for a body that is not what it says, and
+    ``limit.refusal`` for one that becomes larger.
     """
     name = encoding.strip().lower()
     if name in ("", "identity"):
@@ -36,13 +37,16 @@ def decompressed(body: Body, encoding: str, limit_bytes: int) -> Body:
     pieces: list[bytes] = []
     size = 0
     try:
-        for piece in _decompressed_pieces(body, name, limit_bytes + _OVERSIZE):
+        for piece in _decompressed_pieces(body, name, limit.most_bytes + _OVERSIZE):
             size += len(piece)
             pieces.append(piece)
     except zlib.error:
-        raise InvalidArgument(f"the request's body is not {name} data, as its Content-Encoding says it is") from None
-    if size > limit_bytes:
-        raise too_large(size, limit_bytes, "decompressed request")
+        raise InvalidArgument(
+            f"the request's body is not {name} data, as its Content-Encoding says it is, or was damaged on the way; "
+            "compress it again, or leave that header out if it is not compressed"
+        ) from None
+    if size > limit.most_bytes:
+        raise limit.refusal(size, "decompressed request")
     return b"".join(pieces)
 
 
@@ -64,15 +68,7 @@ def _decompressed_pieces(body: Body, name: str, at_most: int) -> Iterator[bytes]
         at_most -= len(piece)
         yield piece
     if body and at_most > 0 and not decoder.eof:
-        raise InvalidArgument(f"the request's {name} body ends before its compressed data does")
-
-
-def too_large(size: int, limit_bytes: int, what: str) -> InvalidArgument:
-    """The refusal of a body of at least ``size`` bytes: Triton's status, naming limit and flag."""
-    return InvalidArgument(
-        f"{what} of at least {size} bytes exceeds the maximum allowed input size of {limit_bytes} bytes. "
-        "Use --http-max-input-size to increase the limit."
-    )
+        raise InvalidArgument(f"the request's {name} body ends before its compressed data does; send all of it")
 
 
 def preferred_encoding(accept: str) -> str | None:

@@ -152,7 +152,7 @@ class DirectCycle:
         self._sent()
 
     def _wants_encoding(self) -> bool:
-        accepted = self._head.accepts
+        accepted = self._head.header(b"accept-encoding")
         return bool(accepted and preferred_encoding(accepted))
 
     async def _as_usual(self, encoded: EncodedResponse, answer: Found, start_ns: int) -> Answer:

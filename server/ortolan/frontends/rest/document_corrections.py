@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ortolan.frontends.rest.categories import category_of
+from ortolan.frontends.access.access import Access
 from ortolan.frontends.rest.compression import ENCODINGS
+from ortolan.frontends.rest.operations import category_of, operation_of
 from ortolan.frontends.restriction import Restrictions
 
 _ERROR: Mapping[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
@@ -20,12 +21,18 @@ _OF_INFERENCE = {
 _VERSION = {"type": "string", "pattern": "^[0-9]{1,20}$"}
 
 
-def correct(document: dict[str, Any], restrictions: Restrictions) -> None:
+_SCHEMES: Mapping[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or a token."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same in another header."},
+}
+
+
+def correct(document: dict[str, Any], restrictions: Restrictions, access: Access) -> None:
     """Make the document exact: what is said of each route is what it takes and answers, and all of that."""
     _leave_out_fastapis_refusals(document)
     for schema in document["components"]["schemas"].values():
         _leave_out_nulls(schema)
-    for path, operation in _operations(document):
+    for path, method, operation in _operations(document):
         if "{model_version}" in path:
             _say_what_a_version_is(operation)
         if "{" in path:
@@ -40,17 +47,32 @@ def correct(document: dict[str, Any], restrictions: Restrictions) -> None:
             _add_error(operation, "403", "The header that the operator asks for is not there, or has another value")
         elif restrictions and "{" in path:
             _add_error(operation, "403", "The path is no route's, and the operator restricted some")
+        _say_who_may(operation, method, path, access)
+    if access.needs_credentials:
+        document["components"]["securitySchemes"] = dict(_SCHEMES)
 
 
-def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            yield path, operation
+        for method, operation in operations.items():
+            yield path, method, operation
+
+
+def _say_who_may(operation: dict[str, Any], method: str, path: str, access: Access) -> None:
+    asked = operation_of(method.upper(), path)
+    if asked is None or not asked.operation.scopes:
+        return
+    if access.needs_credentials:
+        operation["security"] = [{scheme: []} for scheme in _SCHEMES]
+        _add_error(operation, "401", "There is no key, or none that the server knows")
+        _add_error(operation, "403", "The key does not have the scope: " + " or ".join(asked.operation.scopes))
+    elif access.guards and asked.operation.is_admin:
+        _add_error(operation, "403", "Administration is not open to who asks")
 
 
 def _leave_out_fastapis_refusals(document: dict[str, Any]) -> None:
     """No route has a parameter that FastAPI could refuse, yet it lists its 422 for all that have one."""
-    for _, operation in _operations(document):
+    for _, _, operation in _operations(document):
         operation["responses"].pop("422", None)
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)

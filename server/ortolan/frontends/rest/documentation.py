@@ -3,6 +3,7 @@
 Swagger UI's files come from a package that carries them, so that the page works without any other host.
 """
 
+import weakref
 from importlib.resources import files
 
 from fastapi import FastAPI
@@ -15,6 +16,8 @@ from starlette.routing import Route
 
 from ortolan import __version__
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.served_version import ServedVersion
+from ortolan.frontends.access.access import Access
 from ortolan.frontends.rest.bodies import ErrorBody, InferenceRequestBody, InferenceResponseBody
 from ortolan.frontends.rest.document_corrections import correct
 from ortolan.frontends.rest.documented_errors import inference_errors
@@ -39,8 +42,32 @@ _HEADER_LENGTH_PARAMETER: dict[str, object] = {
 }
 
 
-def openapi_document(app: FastAPI, core: InferenceCore, restrictions: Restrictions) -> dict[str, object]:
-    """The OpenAPI document, made anew for each reader because its example is taken from a model that is ready now."""
+class Document:
+    """The OpenAPI document, made anew when its examples are of another version: that takes 100 ms, and all may ask.
+
+    It is open to everybody, so that it names no model where keys are asked for.
+    """
+
+    def __init__(self, app: FastAPI, core: InferenceCore, restrictions: Restrictions, access: Access) -> None:
+        self._app = app
+        self._core = core
+        self._restrictions = restrictions
+        self._access = access
+        # It is not to outlive its time because its example was shown.
+        self._shown: weakref.ref[ServedVersion] | None = None
+        self._made: dict[str, object] | None = None
+
+    def current(self) -> dict[str, object]:
+        shown = None if self._access.needs_credentials else shown_version(self._core)
+        if self._made is None or shown is not (self._shown and self._shown()):
+            self._shown = None if shown is None else weakref.ref(shown)
+            self._made = _document(self._app, shown, self._restrictions, self._access)
+        return self._made
+
+
+def _document(
+    app: FastAPI, shown: ServedVersion | None, restrictions: Restrictions, access: Access
+) -> dict[str, object]:
     document = get_openapi(title="Ortolan", version=__version__, description=_DESCRIPTION, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for model in (InferenceRequestBody, InferenceResponseBody, ErrorBody):
@@ -48,15 +75,15 @@ def openapi_document(app: FastAPI, core: InferenceCore, restrictions: Restrictio
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
     paths = document["paths"]
-    add_examples(paths, core)
-    paths["/v2/models/{model_name}/infer"] = {"post": _infer_operation(core, False)}
-    paths["/v2/models/{model_name}/versions/{model_version}/infer"] = {"post": _infer_operation(core, True)}
-    correct(document, restrictions)
+    if shown is not None:
+        add_examples(paths, shown)
+    paths["/v2/models/{model_name}/infer"] = {"post": _infer_operation(shown, False)}
+    paths["/v2/models/{model_name}/versions/{model_version}/infer"] = {"post": _infer_operation(shown, True)}
+    correct(document, restrictions, access)
     return document
 
 
-def _infer_operation(core: InferenceCore, with_version: bool) -> dict[str, object]:
-    shown = shown_version(core)
+def _infer_operation(shown: ServedVersion | None, with_version: bool) -> dict[str, object]:
     parameters = [_path_parameter("model_name", shown.name if shown else None)]
     if with_version:
         parameters.append(_path_parameter("model_version", shown.number_text if shown else None))

@@ -20,11 +20,8 @@ def shown_version(core: InferenceCore) -> ServedVersion | None:
     return next((version for version in core.serving() if is_small(version.signature)), None)
 
 
-def add_examples(paths: dict[str, Any], core: InferenceCore) -> None:
-    """Put examples of the bodies and of the paths' parameters into the document's ``paths``."""
-    shown = shown_version(core)
-    if shown is None:
-        return
+def add_examples(paths: dict[str, Any], shown: ServedVersion) -> None:
+    """Put examples of the bodies and of the paths' parameters, for ``shown``, into the document's ``paths``."""
     values = {"model_name": shown.name, "model_version": shown.number_text}
     for path, example in _EXAMPLES:
         operation = paths[path]["post"]

@@ -36,6 +36,16 @@ def router(core: InferenceCore) -> APIRouter:
             return json_response(ReadyBody(ready=True))
         return json_response(ReadyBody(ready=False), 503 if core.draining else 400)
 
+    # As SageMaker asks: by the status alone.
+    @routes.get(
+        "/ping",
+        summary="Should requests be sent here? (SageMaker)",
+        response_class=Response,
+        responses={503: {"description": "Not ready, or stopping"}},
+    )
+    async def ping() -> Response:
+        return Response(status_code=200 if await core.whole.is_ready() else 503)
+
     @routes.get("/v2", summary="Server metadata", response_model=ServerMetadataBody)
     async def metadata() -> Response:
         found = core.metadata

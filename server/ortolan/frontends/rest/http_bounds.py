@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from ortolan.frontends.held_bytes import HeldBytes
+from ortolan.frontends.rest.fault_log import FaultLog
+from ortolan.frontends.rest.hosts import ANY_HOST, AllowedHosts
 from ortolan.frontends.rest.http_limits import HttpLimits
 
 # Of a port whose requests have no bodies that matter.
@@ -15,10 +17,12 @@ _MOST_HELD_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class HttpBounds:
-    """What a client may send, and what all of them may have waiting here."""
+    """What a client may send and to whom, and what all of them may have waiting here."""
 
     limits: HttpLimits = field(default_factory=HttpLimits)
     held: HeldBytes = field(default_factory=lambda: HeldBytes(_MOST_HELD_BYTES))
+    hosts: AllowedHosts = ANY_HOST
+    faults: FaultLog = field(default_factory=FaultLog)
 
 
 class TurnsFlow(FlowControl):

@@ -19,9 +19,11 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from ortolan.errors import OrtolanError
+from ortolan.frontends.access.peer import Peer
 from ortolan.frontends.held_bytes import HeldBytes
 from ortolan.frontends.rest.answer import header_lines
-from ortolan.frontends.rest.app import RestApp
+from ortolan.frontends.rest.app import PEER, RestApp
+from ortolan.frontends.rest.body_limits import declared_bytes
 from ortolan.frontends.rest.bounded_connection import BoundedConnection
 from ortolan.frontends.rest.direct_cycle import DirectCycle
 from ortolan.frontends.rest.http_bounds import HttpBounds
@@ -31,8 +33,8 @@ from ortolan.frontends.rest.inference_cycle import InferenceCycle
 from ortolan.frontends.rest.known_heads import KnownHead, KnownHeads
 from ortolan.frontends.rest.known_requests import KnownRequest, KnownRequests
 from ortolan.frontends.rest.large_body import LARGE_BYTES, LargeBody
-from ortolan.frontends.rest.request_body import declared_bytes
 from ortolan.frontends.rest.turn_taking import NOTHING
+from ortolan.frontends.tls.identity import PeerIdentity
 from ortolan.inference.datatypes import Array
 from ortolan.inference.request import InferenceRequest
 
@@ -50,7 +52,8 @@ class HttpService:
 
     def __init__(self, app: RestApp, limits: HttpLimits | None = None) -> None:
         self.app = app
-        self.bounds = HttpBounds(limits or HttpLimits(), HeldBytes(app.held_bytes))
+        options = app.rest_options
+        self.bounds = HttpBounds(limits or options.limits, HeldBytes(options.held_bytes), options.hosts)
         self.heads = KnownHeads()
         self._defaults: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
@@ -91,6 +94,7 @@ class HttpConnection(BoundedConnection):
         self._heads = service.heads
         self._inference: InferenceCycle | None = None
         self._is_first = True
+        self._peer: Peer | None = None
         # Uvicorn sets its cycles' events when the client has gone; ours are told otherwise.
         self._unheard = asyncio.Event()
 
@@ -118,6 +122,8 @@ class HttpConnection(BoundedConnection):
         if target is None or not self._plainly_sent():
             self._inference = None
             super()._begin_request(version)
+            # It is handed to a task, which has not begun.
+            self.scope[PEER] = self.peer  # type: ignore[literal-required]
             return
         cycle = InferenceCycle(
             self._service.app,
@@ -144,8 +150,11 @@ class HttpConnection(BoundedConnection):
             super().on_body(body)
             return
         self._body_came = True
-        if cycle.body.feed(body) >= LARGE_BYTES and not self._unparsed:
-            self.transport.set_protocol(LargeBody(self, cycle.body.buffer_for_rest()))
+        if cycle.body.feed(body) < LARGE_BYTES or self._unparsed:
+            return
+        rest = cycle.body.buffer_for_rest()
+        if rest is not None:
+            self.transport.set_protocol(LargeBody(self, rest))
 
     def on_message_complete(self) -> None:
         if self._inference is None or self.parser.should_upgrade():
@@ -163,6 +172,13 @@ class HttpConnection(BoundedConnection):
         self.on_message_complete()
 
     @property
+    def peer(self) -> PeerIdentity | None:
+        """What the client's certificate proves, where it has one."""
+        if self._peer is None:
+            self._peer = Peer(self.transport)
+        return self._peer()
+
+    @property
     def default_lines(self) -> bytes:
         """The headers of every answer, as they are sent."""
         return self._service.default_lines(self.server_state)
@@ -178,7 +194,9 @@ class HttpConnection(BoundedConnection):
     def _begin_known(self, head: KnownHead, start: int, data: bytes) -> None:
         """A whole request with a head that was parsed before: the parser, which is between two, sees nothing of it."""
         # What is traced is followed through all of its steps.
-        requests = None if self.core.tracing.on else head.requests
+        app = self._service.app
+        refusal = app.refusal_of_inference(head, self.peer) if app.guards_inference else None
+        requests = None if self.core.tracing.on or refusal is not None else head.requests
         if requests is not None and (found := requests.find(data, start, head.json_bytes)) is not None:
             if self._begin_direct(head, *found):
                 requests.lessons.begun()
@@ -197,6 +215,8 @@ class HttpConnection(BoundedConnection):
             by_name=head.by_name,
             whole_body=body,
         )
+        cycle.refusal = refusal
+        cycle.is_decided = True
         if requests is not None and requests.lessons.pay:
             cycle.learn = partial(self._learn_request, head, requests, body)
         self._inference = cycle
@@ -221,7 +241,9 @@ class HttpConnection(BoundedConnection):
     def _learn(self, data: bytes, asked: InferenceCycle) -> None:
         """``data`` was all of the request ``asked``, if its head says so."""
         size = declared_bytes(asked)
-        if not size or size > self._service.app.max_body_bytes or not asked.keep_alive or self.expect_100_continue:
+        if not size or not asked.keep_alive or self.expect_100_continue:
+            return
+        if size > self._service.app.body_limits.of_inference(asked).most_bytes:
             return
         if asked.header(b"transfer-encoding") is None and asked.header(b"content-encoding") is None:
             known = KnownHead(asked.path, asked.target, asked.headers, dict(asked.by_name), size)
@@ -233,7 +255,7 @@ class HttpConnection(BoundedConnection):
         length = asked.header(b"inference-header-content-length")
         if length is not None and (len(length) > _MOST_DIGITS or not length.isdecimal() or not int(length)):
             return head
-        if app.looks_at_headers or asked.header(b"x-request-timeout") or app.refusal(asked.path, asked.header):
+        if app.looks_at_headers or asked.header(b"x-request-timeout"):
             return head
         json_bytes = None if length is None else int(length)
         return replace(head, json_bytes=json_bytes, requests=self._heads.requests_with(head.path, head.headers))

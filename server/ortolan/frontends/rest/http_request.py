@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from ortolan.core.tracing import FrontendTrace
+from ortolan.frontends.rest.body_limits import BodyLimit
 from ortolan.inference.request import InferenceRequest
 
 Body = bytes | memoryview
@@ -40,10 +41,10 @@ class HttpRequest:
         value = self.by_name.get(name)
         return None if value is None else str(value, "latin-1")
 
-    async def sent_body(self, limit_bytes: int) -> Body:
+    async def sent_body(self, limit: BodyLimit) -> Body:
         """The whole body as it was sent.
 
-        Raises InvalidArgument as soon as it has more than ``limit_bytes``, Cancelled when the client goes before.
+        Raises ``limit.refusal`` as soon as it is larger than that, Cancelled when the client goes before.
         """
         raise NotImplementedError
 

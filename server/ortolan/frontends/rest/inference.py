@@ -21,6 +21,7 @@ _BINARY_HINT = (
     "; where binary data follow the JSON, the header Inference-Header-Content-Length says how long the JSON is (0 for "
     "a raw request), and Content-Encoding how the body is compressed"
 )
+_LENGTH_HINT = "; by the header Inference-Header-Content-Length the JSON is the first {} bytes of the body"
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 Target = tuple[str, str]
@@ -56,8 +57,10 @@ class InferenceEndpoint:
             return bug_answer(path, error)
 
     async def _inferred(self, name: str, version: str, asked: HttpRequest) -> Answer:
-        body = asked.whole_body
-        request = await self._decoded(name, version, asked, body if body else await self._exchange.body(asked))
+        limits = self._exchange.limits
+        limits.refuse_json_part(asked)
+        body = asked.whole_body or await self._exchange.body(asked, limits.of_inference(asked))
+        request = await self._decoded(name, version, asked, body)
         response = await self._exchange.infer(request, asked)
         start_ns = time.monotonic_ns()
         encoded = json_codec.encode_response(response, request)
@@ -79,9 +82,13 @@ class InferenceEndpoint:
         try:
             return self._requests.decode(name, version, body, header_length)
         except BrokenJson as error:
-            if header_length is None and (error.is_no_text or _says_binary(asked)):
-                raise InvalidArgument(f"{error.message}{_BINARY_HINT}") from error
-            raise
+            if header_length is not None:
+                hint = _LENGTH_HINT.format(header_length.lstrip("0"))
+            elif error.is_no_text or _says_binary(asked):
+                hint = _BINARY_HINT
+            else:
+                raise
+            raise InvalidArgument(f"{error.message}{hint}") from error
 
 
 def _says_binary(asked: HttpRequest) -> bool:

@@ -11,17 +11,18 @@ from uvicorn.server import ServerState
 from ortolan.core.tracing import HTTP, FrontendTrace
 from ortolan.frontends.rest.answer import Answer, head_bytes
 from ortolan.frontends.rest.app import RestApp
+from ortolan.frontends.rest.body_limits import BodyLimit, declared_bytes
 from ortolan.frontends.rest.http_request import Body, HttpRequest
 from ortolan.frontends.rest.incoming_body import IncomingBody
 from ortolan.frontends.rest.inference import Target
-from ortolan.frontends.rest.request_body import declared_bytes
+from ortolan.frontends.tls.identity import PeerIdentity
 
 # Below, to put an answer together costs less than to write it in pieces.
 CHEAP_TO_JOIN_BYTES = 64 << 10
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNWATCHED = nullcontext()
 # Of a request that has its ``whole_body``: nothing comes, and nothing is asked of it.
-_WHOLE = IncomingBody(None, 0)
+_WHOLE = IncomingBody(None, BodyLimit(0))
 
 
 class Connection(Protocol):
@@ -30,6 +31,9 @@ class Connection(Protocol):
     transport: asyncio.Transport
     flow: FlowControl
     server_state: ServerState
+
+    @property
+    def peer(self) -> PeerIdentity | None: ...
 
     def on_response_complete(self) -> None: ...
 
@@ -43,9 +47,11 @@ class InferenceCycle(HttpRequest):
         "_expects_continue",
         "body",
         "disconnected",
+        "is_decided",
         "keep_alive",
         "message_event",
         "path",
+        "refusal",
         "response_complete",
         "target",
         "task",
@@ -65,7 +71,7 @@ class InferenceCycle(HttpRequest):
         whole_body: Body = b"",
     ) -> None:
         super().__init__(headers, FrontendTrace(HTTP) if app.core.tracing.on else None, by_name, whole_body)
-        self.body = _WHOLE if whole_body else IncomingBody(declared_bytes(self), app.max_body_bytes)
+        self.body = _WHOLE if whole_body else IncomingBody(declared_bytes(self), app.body_limits.of_inference(self))
         self.keep_alive = keep_alive
         self.message_event = message_event
         self.disconnected = False
@@ -77,6 +83,9 @@ class InferenceCycle(HttpRequest):
         self._expects_continue = expects_continue
         self.task: asyncio.Task[None] | None = None
         """The one that answers."""
+        self.refusal: Answer | None = None
+        self.is_decided = False
+        """Whether it is known already if the request is refused."""
 
     @property
     def response_started(self) -> bool:
@@ -102,8 +111,9 @@ class InferenceCycle(HttpRequest):
         if self.task is None:
             self.task = asyncio.current_task()
         try:
-            refusal = self._app.refusal(self.path, self.header)
-            answer = refusal or await self._app.inference.answer(self.path, self.target, self)
+            if not self.is_decided:
+                self.refusal = self._app.refusal_of_inference(self, self._connection.peer)
+            answer = self.refusal or await self._app.inference.answer(self.path, self.target, self)
             if answer is not None:
                 await self._send(answer)
             elif not self.disconnected:
@@ -114,7 +124,7 @@ class InferenceCycle(HttpRequest):
             if self.trace is not None:
                 self.trace.sent()
 
-    async def sent_body(self, limit_bytes: int) -> Body:  # noqa: ARG002 - the body was made with it
+    async def sent_body(self, limit: BodyLimit) -> Body:  # noqa: ARG002 - the body was made with it
         if self._expects_continue:
             self._connection.transport.write(_CONTINUE)
         return await self.body.whole()

@@ -3,13 +3,17 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.frontends.access.access import Access
 from ortolan.frontends.deadlines import deadline_of_header
 from ortolan.frontends.header_forwarding import NO_FORWARDING, HeaderForwarding
 from ortolan.frontends.rest.answer import Answer, Headers
+from ortolan.frontends.rest.body_limits import BodyLimit, BodyLimits
 from ortolan.frontends.rest.compression import compressed, pays, preferred_encoding
+from ortolan.frontends.rest.hosts import ANY_HOST, AllowedHosts
+from ortolan.frontends.rest.http_limits import HttpLimits
 from ortolan.frontends.rest.http_request import Body, HttpRequest
 from ortolan.frontends.rest.request_body import read_body
 from ortolan.frontends.restriction import NO_RESTRICTIONS, Restrictions
@@ -24,13 +28,18 @@ _QUICK_BYTES = 32 << 10
 class RestOptions:
     """What the operator chose for the REST frontend.
 
-    ``held_bytes``: what may wait over HTTP/1 for the rest of requests, and for clients to take their answers.
+    ``max_json_bytes``: how many bytes of a body may be JSON; a load's may be more. ``held_bytes``: what may wait over
+    HTTP/1 for the rest of requests, and for clients to take their answers. ``limits``: of one connection there.
     """
 
     max_body_bytes: int
+    max_json_bytes: int = 16 << 20
     restrictions: Restrictions = NO_RESTRICTIONS
     forwarding: HeaderForwarding = NO_FORWARDING
     held_bytes: int = 1 << 30
+    limits: HttpLimits = field(default_factory=HttpLimits)
+    hosts: AllowedHosts = ANY_HOST
+    access: Access = field(default_factory=lambda: Access(None))
 
 
 class InferenceExchange:
@@ -39,10 +48,14 @@ class InferenceExchange:
     def __init__(self, core: InferenceCore, options: RestOptions) -> None:
         self._core = core
         self._options = options
+        self.limits = BodyLimits(options.max_body_bytes, options.max_json_bytes)
 
-    async def body(self, asked: HttpRequest) -> Body:
-        """The request's whole body, decompressed. Raises as ``request_body.read_body`` does."""
-        return await read_body(asked, self._options.max_body_bytes)
+    async def body(self, asked: HttpRequest, limit: BodyLimit | None = None) -> Body:
+        """The request's whole body, decompressed: JSON, unless its ``limit`` is another's.
+
+        Raises as ``request_body.read_body`` does.
+        """
+        return await read_body(asked, limit or self.limits.json)
 
     async def infer(self, request: InferenceRequest, asked: HttpRequest) -> InferenceResponse:
         """The core's answer, by the deadline that the headers set; given up when the client goes away."""

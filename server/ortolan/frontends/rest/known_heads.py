@@ -27,11 +27,10 @@ class KnownHead:
     requests: KnownRequests | None = None
     """The requests that came with it; None where more than their bodies is to be looked at."""
 
-    @property
-    def accepts(self) -> str | None:
-        """How the client takes answers."""
-        accepted = self.by_name.get(b"accept-encoding")
-        return None if accepted is None else str(accepted, "latin-1")
+    def header(self, name: bytes) -> str | None:
+        """The value of the header ``name`` (lower case), or None."""
+        value = self.by_name.get(name)
+        return None if value is None else str(value, "latin-1")
 
 
 class KnownHeads:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.load_override import FILE_PREFIX
 from ortolan.errors import InvalidArgument, Unsupported
+from ortolan.frontends.access.reach import check_load, check_unload
 from ortolan.frontends.rest.bodies import (
     ErrorBody,
     IndexEntryBody,
@@ -19,17 +20,21 @@ from ortolan.frontends.rest.bodies import (
     LoadRequestBody,
     UnloadRequestBody,
 )
+from ortolan.frontends.rest.body_limits import BodyLimits
 from ortolan.frontends.rest.disconnect import cancelled_on_disconnect
 from ortolan.frontends.rest.json_body import read_json_object
 from ortolan.inference.printable import printable
 
 _Responses = dict[int | str, dict[str, Any]]
-_BAD: _Responses = {400: {"model": ErrorBody, "description": "The request cannot be honoured as it is"}}
+_BAD: _Responses = {
+    400: {"model": ErrorBody, "description": "The request cannot be honoured as it is"},
+    413: {"model": ErrorBody, "description": "The body is too large"},
+}
 _NOT_ALLOWED: _Responses = {503: {"model": ErrorBody, "description": "The control mode does not allow it"}}
 _SHOWN = 80
 
 
-def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
+def router(core: InferenceCore, limits: BodyLimits) -> APIRouter:
     routes = APIRouter(tags=["repository"])
 
     @routes.post(
@@ -40,7 +45,7 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         openapi_extra=_documented(IndexRequestBody),
     )
     async def index(request: Request) -> Response:
-        only_ready = (await read_json_object(request, max_body_bytes)).get("ready", False)
+        only_ready = (await read_json_object(request, limits.document)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidArgument(f"'ready' expects true or false, got {type(only_ready).__name__}")
         entries = await core.whole.index(only_ready)
@@ -59,7 +64,8 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         openapi_extra=_documented(LoadRequestBody),
     )
     async def load(model_name: str, request: Request) -> Response:
-        parameters = _load_parameters(await read_json_object(request, max_body_bytes))
+        parameters = _load_parameters(await read_json_object(request, limits.files))
+        check_load(request.app.grant_of(request), parameters)
         with cancelled_on_disconnect(request.receive):
             await core.whole.load(model_name, parameters)
         return Response()
@@ -72,7 +78,9 @@ def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
         openapi_extra=_documented(UnloadRequestBody),
     )
     async def unload(model_name: str, request: Request) -> Response:
-        await core.whole.unload(model_name, _parameters(await read_json_object(request, max_body_bytes)))
+        parameters = _parameters(await read_json_object(request, limits.document))
+        check_unload(request.app.grant_of(request), parameters)
+        await core.whole.unload(model_name, parameters)
         return Response()
 
     # Triton's clients know these forms, and no server honours them: so they are answered, and not offered.

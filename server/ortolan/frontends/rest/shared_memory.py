@@ -15,6 +15,7 @@ from ortolan.core.memory_region import MemoryRegion
 from ortolan.core.system_region import SystemRegion
 from ortolan.errors import InvalidArgument
 from ortolan.frontends.rest.bodies import ErrorBody
+from ortolan.frontends.rest.body_limits import BodyLimit
 from ortolan.frontends.rest.json_body import read_json_object
 from ortolan.frontends.rest.shared_memory_bodies import (
     CudaRegionBody,
@@ -31,24 +32,25 @@ _NOT_FOUND: _Responses = {404: {"model": ErrorBody, "description": "No such regi
 _DISABLED: _Responses = {501: {"model": ErrorBody, "description": "Clients may not use shared memory"}}
 _REFUSED: _Responses = {
     400: {"model": ErrorBody, "description": "The name is taken, or the memory cannot be used as the request says"},
+    413: {"model": ErrorBody, "description": "The body is too large"},
     415: {"model": ErrorBody, "description": "The body's Content-Encoding is not known"},
     503: {"model": ErrorBody, "description": "Too many regions are registered"},
 }
 
 
-def router(core: InferenceCore, max_body_bytes: int) -> APIRouter:
+def router(core: InferenceCore, limit: BodyLimit) -> APIRouter:
     routes = APIRouter(tags=["shared memory"])
     whole = core.whole
 
     async def register_system(region_name: str, request: Request) -> Response:
-        fields = await read_json_object(request, max_body_bytes)
+        fields = await read_json_object(request, limit)
         key = text_member(fields, "key", _REQUEST)
         offset = whole_number_member(fields, "offset", _REQUEST) if "offset" in fields else 0
         await whole.register_system(region_name, key, offset, whole_number_member(fields, "byte_size", _REQUEST))
         return Response()
 
     async def register_cuda(region_name: str, request: Request) -> Response:
-        fields = await read_json_object(request, max_body_bytes)
+        fields = await read_json_object(request, limit)
         handle = _decoded(text_member(object_member(fields, "raw_handle", _REQUEST), "b64", "'raw_handle'"))
         device = whole_number_member(fields, "device_id", _REQUEST)
         await whole.register_cuda(region_name, handle, device, whole_number_member(fields, "byte_size", _REQUEST))

@@ -5,7 +5,7 @@ This leans on names inside uvicorn; ``tests/frontends/test_uvicorn_contract.py``
 
 import asyncio
 import enum
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -17,6 +17,8 @@ from ortolan.frontends.rest.http_clock import HttpClock
 from ortolan.frontends.rest.last_words import LastWords
 
 _NO_BYTES = memoryview(b"")
+# While the server stops, so long a connection is looked at for a request that is on its way.
+_LAST_REQUEST_S = 0.5
 
 
 class Part(enum.Enum):
@@ -49,6 +51,7 @@ class TurnTaking(HttpToolsProtocol):
         self._last_words: bytes | None = None
         self._told_bytes = 0
         self._rested_s = 0.0
+        self._stopping = False
         self._clock: HttpClock
 
     @property
@@ -62,6 +65,10 @@ class TurnTaking(HttpToolsProtocol):
 
     def _tell(self) -> None:
         """How many bytes wait here for the client, where they are worth counting."""
+        raise NotImplementedError
+
+    def _is_unwanted(self) -> bool:
+        """Whether there is more of a body than is worth reading after it was answered."""
         raise NotImplementedError
 
     # What the transport tells
@@ -83,7 +90,8 @@ class TurnTaking(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         left_s = self._rested_s + self.timeout_keep_alive - self.loop.time()
-        if self._part is not NOTHING or not self._is_idle():
+        silent = self._stopping and cast("object", self.headers) is None
+        if (self._part is not NOTHING and not silent) or not self._is_idle():
             self._look_again(self.timeout_keep_alive)
         elif left_s > 0:
             self._look_again(left_s)
@@ -91,11 +99,28 @@ class TurnTaking(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
             self._clock.await_taking()
 
+    # What uvicorn tells
+
+    def shutdown(self) -> None:
+        """The server stops: finish what has begun, and what begins within moments. To be told again is nothing new."""
+        if self._stopping:
+            return
+        self._stopping = True
+        # Uvicorn says that these are whole seconds; its loop takes any.
+        self.timeout_keep_alive = _LAST_REQUEST_S  # type: ignore[assignment]
+        self._unset_keepalive_if_required()
+        if not self._is_idle():
+            self.cycle.keep_alive = False
+        self._rested_s = self.loop.time()
+        self._look_again(_LAST_REQUEST_S)
+
     # What a cycle tells
 
     def on_response_complete(self) -> None:
         if self.pipeline or self._last_words is not None or self._told_bytes or self.transport.is_closing():
             self._take_turns()
+        elif self._part is BODY and self._is_unwanted():
+            self._end_unread()
         else:
             self.server_state.total_requests += 1
             self._rest()
@@ -125,6 +150,9 @@ class TurnTaking(HttpToolsProtocol):
     def _rest(self) -> None:
         """Nothing is asked any more. The timer that ends a long rest is not set anew for each of them."""
         self._rested_s = self.loop.time()
+        if self._part is NOTHING:
+            # An idle connection is to keep nothing of its last request.
+            self.cycle = self.scope = self._turn = None  # type: ignore[assignment]
         if self.flow.read_paused:
             self.flow.resume_reading()
         if self.timeout_keep_alive_task is None:
@@ -151,6 +179,8 @@ class TurnTaking(HttpToolsProtocol):
                 self.flow.resume_reading()
         elif self._last_words is not None:
             self._end()
+        elif self._part is BODY and self._is_unwanted():
+            self._end_unread()
         else:
             self._rested_s = self.loop.time()
             super().on_response_complete()
@@ -182,6 +212,11 @@ class TurnTaking(HttpToolsProtocol):
             self.pipeline.popleft()
         if not cycle.response_complete:
             self._leave(cycle)
+
+    def _end_unread(self) -> None:
+        """The answer was sent, and the rest of its request is not worth reading."""
+        self._last_words = b""
+        self._end()
 
     def _end(self) -> None:
         """Say the last words; whoever listens to the transport from now on tells when it is closed."""
