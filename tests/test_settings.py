@@ -20,9 +20,11 @@ TEXTS = [
     ("default_max_batch_size", "0", 0),
     ("strict_readiness", "false", False),
     ("exit_on_error", "0", False),
+    ("listen_when_loaded", "true", True),
     ("exit_timeout_secs", "0", 0.0),
     ("drain_delay_secs", "12.5", 12.5),
     ("model_memory_budget", "60%", "60%"),
+    ("memory_limit", "8GiB", "8GiB"),
     ("load_on_demand", "true", True),
     ("load_on_demand_wait_secs", "5", 5.0),
     ("pin_model", "a, b", ("a", "b")),
@@ -47,8 +49,8 @@ TEXTS = [
     ("model_manifest", "require", "require"),
     ("golden_requests", "off", "off"),
     ("model_signature", "off", "off"),
-    ("model_signature_key", "", ()),
-    ("model_signature_certificate", "", ()),
+    ("model_signature_key", "a,b", ("a", "b")),
+    ("model_signature_certificate", "a", ("a",)),
     ("model_signature_identity", "", ""),
     ("model_signature_issuer", "", ""),
     ("model_signature_trust", "", ""),
@@ -59,12 +61,37 @@ TEXTS = [
     ("http_address", "0.0.0.0", "0.0.0.0"),  # noqa: S104 - parsed, not bound
     ("http_port", "0", 0),
     ("http_max_input_size", "1000", 1000),
+    ("http_max_json_size", "1000", 1000),
+    ("http_header_timeout_secs", "2.5", 2.5),
+    ("http_body_timeout_secs", "2.5", 2.5),
+    ("http_write_timeout_secs", "2.5", 2.5),
+    ("http_allowed_host", "a.example,*.b.example", ("a.example", "*.b.example")),
     ("http_header_forward_pattern", "X-Trace-.*", "X-Trace-.*"),
     (
         "http_restricted_api",
         "model-repository,logging:admin=a b; trace:t=1",
         ("model-repository,logging:admin=a b", "trace:t=1"),
     ),
+    ("api_keys_file", "keys", "keys"),
+    ("admin_operations", "open", "open"),
+    ("jwt_issuer", "https://i.example", "https://i.example"),
+    ("jwt_audience", "a", "a"),
+    ("jwt_keys", "", ""),
+    ("jwt_algorithms", " RS256,ES256,EdDSA ", "RS256,ES256,EdDSA"),
+    ("jwt_scope_claim", "scope", "scope"),
+    ("jwt_scope_prefix", "ortolan:", "ortolan:"),
+    ("jwt_default_scopes", "infer,read", "infer,read"),
+    ("jwt_name_claim", "sub", "sub"),
+    ("tls_certificate", "c", "c"),
+    ("tls_key", "k", "k"),
+    ("tls_client_ca", "a", "a"),
+    ("tls_client_certificates", "required", "required"),
+    ("tls_client_scopes", "none", "none"),
+    ("grpc_use_ssl", "false", False),
+    ("grpc_use_ssl_mutual", "false", False),
+    ("grpc_server_cert", "c", "c"),
+    ("grpc_server_key", "k", "k"),
+    ("grpc_root_cert", "a", "a"),
     ("allow_grpc", "off", False),
     ("grpc_address", "::", "::"),
     ("grpc_port", "65535", 65535),
@@ -96,14 +123,36 @@ TEXTS = [
 ]
 
 
+_TOKENS = {"jwt_issuer": "https://i.example", "jwt_audience": "a"}
+_TLS = {"tls_certificate": "c", "tls_key": "k"}
+_GRPC_TLS = {"grpc_use_ssl": "true", "grpc_server_cert": "c", "grpc_server_key": "k"}
+TOGETHER: dict[str, dict[str, str]] = {
+    **dict.fromkeys(_TOKENS, _TOKENS),
+    **dict.fromkeys((*_TLS, "tls_client_ca"), _TLS),
+    **dict.fromkeys(("grpc_server_cert", "grpc_server_key"), _GRPC_TLS),
+    "grpc_root_cert": {**_GRPC_TLS, "grpc_use_ssl_mutual": "true"},
+    "model_signature_key": {"model_signature": "check"},
+    "model_signature_certificate": {"model_signature": "check"},
+}
+"""What is of use together only."""
+
+
 def test_the_table_has_every_setting() -> None:
     assert [field for field, _, _ in TEXTS] == [*Settings.model_fields]
 
 
 @pytest.mark.parametrize(("field", "text", "value"), TEXTS)
 def test_every_setting_is_a_flag_and_an_environment_variable(field: str, text: str, value: object) -> None:
-    assert getattr(read_settings({field: text}, {}), field) == value
-    assert getattr(read_settings({}, {f"ORTOLAN_{field.upper()}": text}), field) == value
+    others = {name: given for name, given in TOGETHER.get(field, {}).items() if name != field}
+    assert getattr(read_settings({field: text, **others}, {}), field) == value
+    assert getattr(read_settings(others, {f"ORTOLAN_{field.upper()}": text}), field) == value
+
+
+@pytest.mark.parametrize("field", ["api_keys_file", "tls_certificate", "tls_client_ca", "jwt_issuer", "model_key_file"])
+def test_what_guards_is_not_left_out_because_a_variable_was_empty(field: str) -> None:
+    for flags, environment in (({field: " "}, {}), ({}, {f"ORTOLAN_{field.upper()}": ""})):
+        with pytest.raises(StartupError, match=f"{flag_of(field)} .*is given and empty"):
+            read_settings(flags, environment)
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
@@ -116,8 +165,8 @@ def test_the_defaults_are_tritons_but_for_the_addresses() -> None:
     settings = read_settings({}, {})
     assert (settings.http_port, settings.grpc_port, settings.metrics_port) == (8000, 8001, 8002)
     assert (settings.model_control_mode, settings.repository_poll_secs) == ("none", 15)
-    assert (settings.strict_readiness, settings.exit_on_error, settings.exit_timeout_secs) == (True, True, 30)
-    assert settings.http_max_input_size == 64 * 2**20
+    assert (settings.strict_readiness, settings.exit_on_error, settings.exit_timeout_secs) == (True, True, 25)
+    assert (settings.http_max_input_size, settings.http_max_json_size) == (64 * 2**20, 16 * 2**20)
     assert {settings.http_address, settings.grpc_address, settings.metrics_host} == {"127.0.0.1"}
 
 
@@ -173,6 +222,9 @@ def test_variables_of_others_are_left_alone() -> None:
         ("max_queue_size", "0", "greater than or equal to 1"),
         ("intra_op_threads", "0", "greater than or equal to 1"),
         ("http_max_input_size", "64M", "valid integer"),
+        ("http_max_json_size", "0", "greater than or equal to 1"),
+        ("http_header_timeout_secs", "0", "greater than 0"),
+        ("http_write_timeout_secs", "inf", "less than or equal to 86400"),
         ("device", "gpu9", "'cuda'"),
         ("fallback", "yes", "'forbid' or 'allow'"),
         ("log_format", "xml", "'text', 'json', 'default' or 'ISO8601'"),
@@ -204,6 +256,7 @@ def test_all_wrong_values_are_named_at_once() -> None:
         ),
         ({"load_model": ["*", "a"], "model_control_mode": "explicit"}, "--load-model=* must be the only"),
         ({"model_idle_secs": "5"}, "--model-idle-secs needs --load-on-demand"),
+        ({"memory_limit": "8 parsec"}, "--memory-limit expects bytes such as 8GiB"),
         ({"model_memory_budget": "8 parsec"}, "--model-memory-budget expects bytes such as 8GiB"),
         ({"allow_http": "false", "allow_grpc": "false"}, "at least one of --allow-http and --allow-grpc"),
         (
