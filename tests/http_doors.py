@@ -41,8 +41,8 @@ async def opened(repository: Path, options: RestOptions, limits: HttpLimits | No
     await manager.load_all(None, wait_for_roots=False)
     core.set_started()
     app = RestApp(core, options)
-    limits = limits or HttpLimits()
-    bounds = HttpBounds(limits, HeldBytes(options.held_bytes))
+    limits = limits or options.limits
+    bounds = HttpBounds(limits, HeldBytes(options.held_bytes), options.hosts)
     asgi = HttpServer(app, "127.0.0.1", 0, "--http-port", 1, bounded_protocol(bounds))
     own = HttpServer(app, "127.0.0.1", 0, "--http-port", 1, HttpService(app, limits).protocol)
     tasks = [asyncio.create_task(door.listen()) for door in (asgi, own)]

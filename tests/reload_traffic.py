@@ -97,7 +97,9 @@ class _Connection:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def call(self, path: str, body: bytes) -> tuple[int, bytes]:
-        self._writer.write(f"POST {path} HTTP/1.1\r\nHost: l\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        self._writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         return int(head[9:12]), await self._reader.readexactly(length)

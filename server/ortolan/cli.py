@@ -86,6 +86,15 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     encrypt.add_argument("output", metavar="OUTPUT", help="the file to write, which takes the model's place")
     encrypt.add_argument("--key-file", required=True, help="the file with the key; of several, the first counts")
     encrypt.set_defaults(run=_encrypt)
+    key = commands.add_parser("api-key", help="make an API key, and its line for --api-keys-file", allow_abbrev=False)
+    key.add_argument("name", metavar="NAME", help="whose it is; the log and the file call it so")
+    key.add_argument(
+        "--scopes",
+        default="infer,read",
+        help="infer, read, admin, infer@MODEL and so on, parted by commas; all: everything; default: infer,read",
+    )
+    key.add_argument("--file", help="the file of --api-keys-file, to put the line into; then only the key is printed")
+    key.set_defaults(run=_api_key)
     version = commands.add_parser("version", help="print the versions of Ortolan and ONNX Runtime")
     version.set_defaults(run=_version)
     return parser, known
@@ -108,7 +117,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
             dest=name,
             default=argparse.SUPPRESS,
             metavar=name.rsplit("_", 1)[-1].upper(),
-            help=f"{field.description} [{ENVIRONMENT_PREFIX}{name.upper()}; default: {str(default) or 'none'}]",
+            help=_help(f"{field.description} [{ENVIRONMENT_PREFIX}{name.upper()}; default: {str(default) or 'none'}]"),
             **_argument_form(several, field.annotation is bool),
         )
         flags += names
@@ -120,6 +129,11 @@ def _add_bench_arguments(parser: argparse.ArgumentParser) -> list[str]:
     from ortolan.bench.plan import add_arguments
 
     return add_arguments(parser)
+
+
+def _help(text: str) -> str:
+    """``text`` as argparse takes it, which fills in what stands behind a percent sign."""
+    return text.replace("%", "%%")
 
 
 def _argument_form(several: bool, boolean: bool) -> dict[str, Any]:
@@ -238,6 +252,23 @@ def _encrypt(parsed: argparse.Namespace) -> int:
     from ortolan.repository.encrypting import encrypt_model
 
     encrypt_model(Path(parsed.model), Path(parsed.output), Path(parsed.key_file))
+    return 0
+
+
+def _api_key(parsed: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from ortolan.frontends.access.api_keys import append_line, new_key
+
+    scopes = [] if parsed.scopes == "all" else [scope.strip() for scope in parsed.scopes.split(",")]
+    try:
+        key, line = new_key(parsed.name, scopes)
+        if parsed.file:
+            append_line(Path(parsed.file), line)
+    except ValueError as error:
+        raise StartupError(f"api-key: {error}") from None
+    shown = f"The key, which nothing shows again:\n  {key}\nThe line for the file of --api-keys-file:\n  {line}"
+    print(key if parsed.file else shown)
     return 0
 
 

@@ -1,8 +1,9 @@
-"""Everything that can go wrong with a request, by kind: Triton's eight kinds and its refusal of restricted routes.
+"""Everything that can go wrong with a request, by kind: Triton's eight kinds, and refusals of who may not ask.
 
     OrtolanError
     ├── InvalidArgument      the client sent something this model cannot take
     │   ├── MessageTooLarge  more than the operator allows, over gRPC
+    │   ├── BodyTooLarge     the same over HTTP, where nothing was to be inferred
     │   └── Incomplete       files of a model are missing or cut short, as while they are being copied
     ├── NotFound             no such model, version or region
     ├── AlreadyExists        a name that is taken
@@ -10,11 +11,13 @@
     │   ├── QueueFull        refused at the door
     │   ├── RequestTimeout   its time ran out while it waited
     │   ├── NoRoom           too much is held for clients that do not send the rest, or take their answers
-    │   ├── OutOfMemory      a model that does not fit into memory beside the others
+    │   ├── OutOfMemory      there is no memory left for it
     │   └── DeadlineExceeded its client's deadline cannot be met, or has passed
     ├── Unsupported          the protocol allows it, this server does not do it
     │   └── UnsupportedEncoding  a compression that no one here can undo
     ├── Restricted           the operator keeps this for those who know a header
+    ├── Unauthenticated      nobody knows who asks
+    ├── Forbidden            who asks may not
     ├── Cancelled            the client gave up
     ├── Unknown              a failure without a better name
     └── Internal             a fault of ours or of the model
@@ -40,6 +43,10 @@ class InvalidArgument(OrtolanError):
 
 class MessageTooLarge(InvalidArgument):
     """A gRPC message, as it comes or decompressed, or its metadata are larger than they may be."""
+
+
+class BodyTooLarge(InvalidArgument):
+    """The body of a request over HTTP that is no inference is larger than it may be."""
 
 
 class Incomplete(InvalidArgument):
@@ -73,7 +80,7 @@ class NoRoom(Unavailable):
 
 
 class OutOfMemory(Unavailable):
-    """A model does not fit into the memory that models may have; it may once others are unloaded."""
+    """A model or a request does not fit into memory; it may once others are unloaded or answered."""
 
 
 class DeadlineExceeded(Unavailable):
@@ -90,6 +97,14 @@ class UnsupportedEncoding(Unsupported):
 
 class Restricted(OrtolanError):
     """The operator restricted what the request asks for, and the request lacks the header that would open it."""
+
+
+class Unauthenticated(OrtolanError):
+    """The request has no key, token or certificate that the server knows; never says what it was about."""
+
+
+class Forbidden(OrtolanError):
+    """Who asks is known, or nobody is asked who they are, and may not do that; never says to which model."""
 
 
 class Cancelled(OrtolanError):

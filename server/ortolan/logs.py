@@ -16,7 +16,8 @@ from ortolan.core.log_settings import LogSettings
 from ortolan.errors import StartupError
 from ortolan.inference.printable import CONTROL_ESCAPES
 
-_LOST_CLIENT = "ExecuteBatchError raised in core by servicer method"
+# A client that went while its answer was being written; metadata that are no text, which are quoted, keys and all.
+_NO_ERRORS_OF_GRPCIO = ("ExecuteBatchError raised in core by servicer method", "Invalid encoding on")
 # A client's text must not forge a line.
 _ESCAPES_IN_TRACEBACKS = {code: escape for code, escape in CONTROL_ESCAPES.items() if code != ord("\n")}
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROL_ESCAPES}
@@ -94,8 +95,8 @@ def _is_wanted(settings: LogSettings, record: logging.LogRecord) -> bool:
 
 
 def _is_no_lost_client(record: logging.LogRecord) -> bool:
-    """False for what grpcio calls an error: a client that went while its answer was being written."""
-    return not (record.name.startswith("grpc.") and record.getMessage().startswith(_LOST_CLIENT))
+    """False for what grpcio calls an error, and is something that a client did."""
+    return not (record.name.startswith("grpc.") and record.getMessage().startswith(_NO_ERRORS_OF_GRPCIO))
 
 
 class TextFormatter(logging.Formatter):

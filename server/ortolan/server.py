@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
+from ortolan.access_options import doorkeepers
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.load_threads import LOAD_THREADS
 from ortolan.core.log_settings import LogControl, LogSettings
@@ -23,6 +24,7 @@ from ortolan.core.trace_config import parse_trace_config
 from ortolan.core.tracing import Tracing
 from ortolan.execution.thread_turns import take_short_turns
 from ortolan.listeners import Listeners, open_listeners
+from ortolan.managed_models import memory_limit
 from ortolan.membership import Alone, Membership
 from ortolan.settings import Settings
 
@@ -80,10 +82,14 @@ class Server:
         take_short_turns()
         asyncio.get_running_loop().set_default_executor(self._workers)
         self._watch_signals()
-        loading = asyncio.create_task(self._load_models()) if self._membership.opens_late else None
+        # A reference of its own: the loop keeps none.
+        self._limiting = asyncio.create_task(memory_limit(self.settings).keep())
+        opens_late = self._membership.opens_late or self.settings.listen_when_loaded
+        loading = asyncio.create_task(self._load_models()) if opens_late else None
         if loading and not await self._has_loaded(loading):
             _end_process(0 if self._stopping.is_set() else 1)
-        self.listeners = open_listeners(self.core, self.settings)
+        access = await doorkeepers(self.settings)
+        self.listeners = open_listeners(self.core, self.settings, access)
         # What is there by now stays. To look through it for cycles, as Python does from time to time, holds up all
         # threads for 20 ms and more.
         gc.freeze()
@@ -91,11 +97,14 @@ class Server:
         if self.listeners.grpc:
             await self.listeners.grpc.start()
         loading = loading or asyncio.create_task(self._load_models())
+        keeping = [asyncio.create_task(keep()) for keep in (*access.keepers, *self.listeners.keepers)]
         try:
             code = await self._serve(loading)
         finally:
             loading.cancel()
             await self._close(tasks)
+            for task in keeping:
+                task.cancel()
         if _models_run() or self._work_outlasts():
             _log.error("requests were still running after --exit-timeout-secs; ending without them")
             _end_process(1)
@@ -217,8 +226,7 @@ class Server:
         self._end_s = end = loop.time() + grace_s
         self.manager.refuse_loads()
         servers = [http for http in (self.listeners.http, self.listeners.metrics) if http]
-        for http in servers:
-            http.stop()
+        await asyncio.gather(*(http.stop() for http in servers))
         closing = [self.listeners.grpc.stop(grace_s)] if self.listeners.grpc else []
         await asyncio.gather(*closing, *tasks)
         with contextlib.suppress(TimeoutError):

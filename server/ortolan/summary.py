@@ -1,6 +1,7 @@
 """What a person is told at start: models, versions, devices, threads, addresses, and one request to try."""
 
 import json
+import shlex
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -8,10 +9,13 @@ from ortolan import __version__
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.served_version import ServedVersion
 from ortolan.execution.session import RUNTIME_VERSION
+from ortolan.frontend_options import grpc_tls, http_tls
+from ortolan.frontends.access.browsers import is_loopback
 from ortolan.inference.example_request import example_request, is_small, value_count
 from ortolan.repository import config_rendering
 from ortolan.repository.model_config import ModelConfig
 from ortolan.server import Server
+from ortolan.settings import Settings
 
 _EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
 
@@ -121,13 +125,34 @@ def _addresses(server: Server) -> list[str]:
     lines: list[str] = []
     if listeners.http:
         address = _address(settings.http_address, listeners.http.port)
-        lines.append(f"  HTTP     {address}  (documentation: http://{_reachable(address)}/docs)")
+        lines.append(f"  HTTP     {address}  (documentation: {_scheme(settings)}://{_reachable(address)}/docs)")
     if listeners.grpc:
-        beside = "  (the same port)" if settings.one_port else ""
+        secure = "  (TLS)" if grpc_tls(settings) else ""
+        beside = "  (the same port)" if settings.one_port else secure
         lines.append(f"  gRPC     {_address(settings.grpc_address, listeners.grpc.port)}{beside}")
     if listeners.metrics:
         lines.append(f"  metrics  {_address(settings.metrics_host, listeners.metrics.port)}/metrics")
-    return lines
+    return [*lines, f"  access   {_access(settings)}"]
+
+
+def _access(settings: Settings) -> str:
+    """Who may ask."""
+    known = [
+        *(["keys"] if settings.api_keys_file else []),
+        *([f"tokens of {settings.jwt_issuer}"] if settings.jwt_issuer else []),
+        *(
+            ["certificates"]
+            if any(files and files.client_ca for files in (http_tls(settings), grpc_tls(settings)))
+            else []
+        ),
+    ]
+    if known:
+        return f"by {' or '.join(known)}; health and the documentation are open"
+    if settings.admin_operations == "open":
+        return "open to everybody, administration too"
+    if is_loopback(settings.http_address) and is_loopback(settings.grpc_address):
+        return "open to everybody on this machine"
+    return "open to everybody who reaches it; administration is closed (--api-keys-file, --admin-operations)"
 
 
 def _address(host: str, port: int) -> str:
@@ -148,5 +173,19 @@ def _example(server: Server) -> str:
     address = _reachable(_address(server.settings.http_address, http.port))
     body = json.dumps(example_request(versions[0].signature), separators=(",", ":"))
     quoted = body.replace("'", "'\\''")
-    url = f"http://{address}/v2/models/{quote(versions[0].name, safe='')}/infer"
-    return f"curl -s '{url}' -d '{quoted}'"
+    url = f"{_scheme(server.settings)}://{address}/v2/models/{quote(versions[0].name, safe='')}/infer"
+    key = ' -H "Authorization: Bearer $KEY"' if server.settings.api_keys_file or server.settings.jwt_issuer else ""
+    return f"curl -s '{url}' -d '{quoted}'{key}{_certificates(server.settings)}"
+
+
+def _scheme(settings: Settings) -> str:
+    return "https" if http_tls(settings) else "http"
+
+
+def _certificates(settings: Settings) -> str:
+    """What curl needs to trust the server, and to be trusted."""
+    files = http_tls(settings)
+    if files is None:
+        return ""
+    own = "" if files.client_ca is None or files.client_optional else " --cert CLIENT.pem --key CLIENT.key"
+    return f" --cacert {shlex.quote(str(files.certificate))}{own}"

@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-from ortolan.errors import StartupError
-
 # They have no meaning here and are accepted, so that its Helm charts and scripts work.
 _WITHOUT_EFFECT = (
     "--backend-directory --repoagent-directory --cache-directory --pinned-memory-pool-byte-size "
@@ -15,10 +13,6 @@ _WITHOUT_EFFECT = (
     "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-grpc-port "
     "--metrics-config --metrics-interval-ms --allow-gpu-metrics --allow-cpu-metrics".split()
 )
-
-# Those that guard access or encrypt: whoever sets one relies on it, so a server without it must not start.
-_GUARDS = "--grpc-use-ssl --grpc-use-ssl-mutual --grpc-server-cert --grpc-server-key --grpc-root-cert".split()
-_FALSE = ("false", "off", "no", "0")
 
 # Its older flags, and what they are called in --trace-config.
 _TRACE_FLAGS = {
@@ -35,8 +29,8 @@ _BATCH_SIZE_CONFIGS = ("default-max-batch-size=", "onnxruntime,default-max-batch
 
 def add_foreign_flags(parser: argparse.ArgumentParser) -> None:
     """Have ``parser`` take them, with ``=`` or without; none is in its help."""
-    foreign = dict.fromkeys(_WITHOUT_EFFECT, _WithoutEffect) | dict.fromkeys(_GUARDS, _Guard)
-    foreign |= dict.fromkeys(_TRACE_FLAGS, _TraceFlag) | {"--backend-config": _BackendConfig}
+    foreign = dict.fromkeys(_WITHOUT_EFFECT, _WithoutEffect) | dict.fromkeys(_TRACE_FLAGS, _TraceFlag)
+    foreign |= {"--backend-config": _BackendConfig}
     for flag, action in foreign.items():
         parser.add_argument(flag, action=action, nargs="?", dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
@@ -46,18 +40,6 @@ class _WithoutEffect(argparse.Action):
 
     def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:  # noqa: ARG002
         print(f"ortolan: {option_string} has no effect in this server", file=sys.stderr)  # noqa: T201
-
-
-class _Guard(_WithoutEffect):
-    """Refuses a flag that would have to guard something, unless it is switched off."""
-
-    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:
-        if str(values).lower() not in _FALSE:
-            raise StartupError(
-                f"{option_string} is not supported: without it the server would be open to more than you asked for; "
-                "put a proxy in front that restricts access and encrypts, and leave the flag out"
-            )
-        super().__call__(parser, namespace, values, option_string)
 
 
 class _TraceFlag(_WithoutEffect):

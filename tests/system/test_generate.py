@@ -123,7 +123,11 @@ def test_a_failure_of_the_model_is_an_ordinary_error_too(small_models_server: Se
 @pytest.mark.parametrize("tail", ["generate", "generate_stream"])
 def test_only_post_is_allowed(model_repo_server: ServerProcess, tail: str) -> None:
     reply = ask(model_repo_server, "GET", f"/v2/models/iris/{tail}")
-    assert (reply.status, reply.headers["allow"], error(reply)) == (405, "POST", "Method Not Allowed")
+    assert (reply.status, reply.headers["allow"], error(reply)) == (
+        405,
+        "POST",
+        "Method Not Allowed: this path expects POST",
+    )
 
 
 def test_bodies_may_be_compressed_both_ways(small_models_server: ServerProcess) -> None:

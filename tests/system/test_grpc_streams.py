@@ -20,7 +20,7 @@ from ortolan.protocol import protobuf_messages as messages
 
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-UNKNOWN = "Request for unknown model: 'nobody' is not found"
+UNKNOWN = "Request for unknown model: 'nobody' is not found; the repository index lists the models"
 CONFIG = "max_batch_size: 8\ninstance_group [ { count: 1, kind: KIND_CPU } ]\ndynamic_batching { }\n"
 
 

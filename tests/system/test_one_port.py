@@ -361,7 +361,7 @@ def test_clients_that_are_idle_or_silent_hold_up_no_end(repository: Path) -> Non
         assert HEALTH.FromString(next(watch)).status == HEALTH.SERVING
         assert client.get(f"http://{started.http}/v2").status_code == 200
         started.process.send_signal(signal.SIGTERM)
-        # Far less than the 30 s that requests may take.
+        # Far less than the 25 s that requests may take.
         assert started.process.wait(SOON_S) == 0
         for thing in (silent, half, client, channel):
             thing.close()

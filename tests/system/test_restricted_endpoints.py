@@ -13,7 +13,7 @@ import pytest
 from callers import get, grpc_request, rest_body, row
 from server_process import ServerProcess, finished, running
 
-from ortolan.frontends.rest.categories import category_of
+from ortolan.frontends.rest.operations import category_of
 from ortolan.frontends.restriction import CATEGORIES
 from ortolan.protocol import protobuf_messages as messages
 
@@ -79,7 +79,8 @@ def test_no_other_spelling_of_a_path_opens_a_route(server: ServerProcess) -> Non
 @pytest.mark.parametrize("path", ["/v2/logging%0A", "/v2/models/a%00b/infer", "/v2/models/doubler%0A", "/docs%0a"])
 def test_a_path_with_a_control_character_is_no_routes(server: ServerProcess, path: str) -> None:
     for method in ("GET", "POST"):
-        assert status(server, method, path, HEADER) == (404, '{"error":"Not Found"}')
+        code, text = status(server, method, path, HEADER)
+        assert (code, text.startswith('{"error":"Not Found')) == (404, True)
 
 
 def test_every_method_is_restricted(server: ServerProcess) -> None:
