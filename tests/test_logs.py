@@ -84,6 +84,8 @@ def test_an_exception_follows_its_text_line_and_is_in_the_json_object() -> None:
     ("logger", "message", "kept"),
     [
         ("grpc._cython.cygrpc", "ExecuteBatchError raised in core by servicer method [/a/B]", False),
+        # It quotes what a client sent, which may be a key.
+        ("grpc._cython.cygrpc", "Invalid encoding on b'secret'", False),
         ("grpc._cython.cygrpc", "Unexpected [ValueError] raised by servicer method [/a/B]", True),
         ("ortolan.core", "ExecuteBatchError raised in core by servicer method [/a/B]", True),
     ],

@@ -107,6 +107,7 @@ def _control(server: ServerProcess, seconds: float, result: WholeSoak) -> None:
 
 def _reload(server: ServerProcess, seconds: float, statuses: Counter[int]) -> None:
     end = time.monotonic() + seconds
+    pause = threading.Event()
     while time.monotonic() < end:
         try:
             statuses[
@@ -114,7 +115,7 @@ def _reload(server: ServerProcess, seconds: float, statuses: Counter[int]) -> No
             ] += 1
         except OSError:
             statuses[0] += 1
-        time.sleep(_RELOAD_EVERY_S)
+        pause.wait(_RELOAD_EVERY_S)
 
 
 def _sample(server: ServerProcess, at_s: float) -> Sample:

@@ -150,3 +150,16 @@ def test_no_refusal_names_a_model() -> None:
     with pytest.raises(Forbidden, match="the scope 'admin'"):
         guarded.check(OPERATIONS["LogChange"], None, {}.get, PeerIdentity(()))
     assert not limited.allows(Scope.READ, "mine")
+
+
+def test_who_administers_stands_in_the_log_and_names_cannot_write_lines_there(caplog: pytest.LogCaptureFixture) -> None:
+    guarded = Access(Credentials((), lambda _: parse_grant("deploy", ["admin"])))
+    with caplog.at_level(logging.DEBUG):
+        guarded.check(OPERATIONS["RepositoryModelUnload"], "m\nforged", {}.get, PeerIdentity(()))
+        with pytest.raises(Forbidden):
+            guarded.check(OPERATIONS["ModelInfer"], "m", {}.get, PeerIdentity(()))
+    told, refused = (record.getMessage() for record in caplog.records)
+    assert told.startswith("RepositoryModelUnload of 'm")
+    assert told.endswith("by 'deploy'")
+    assert "\n" not in told
+    assert refused == "ModelInfer of 'm' was refused to 'deploy'"

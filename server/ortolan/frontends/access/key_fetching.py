@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 
 from ortolan.frontends.access.key_address import is_loopback
+from ortolan.repository.sources.http_client import why_unreachable
 
 _LARGEST_BYTES = 1 << 20
 _CHUNK_BYTES = 64 << 10
@@ -37,7 +38,7 @@ def fetch(address: str, end_s: float) -> bytes:
         error.close()
         raise KeysUnavailable(f"{shown} answers with HTTP status {error.code}{_hint(error.code)}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise KeysUnavailable(f"{shown} cannot be reached: {_why(error)}") from None
+        raise KeysUnavailable(f"{shown} cannot be reached: {why_unreachable(error)}") from None
 
 
 def _left_s(shown: str, end_s: float) -> float:
@@ -63,14 +64,3 @@ def _opener(address: str) -> urllib.request.OpenerDirector:
 
 def _hint(status: int) -> str:
     return "; redirects are not followed, so give the address that they lead to" if 300 <= status < 400 else ""
-
-
-def _why(error: Exception) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(reason, TimeoutError):
-        return "it does not answer in time"
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {reason.verify_message}"
-    if isinstance(reason, OSError) and reason.strerror:
-        return reason.strerror
-    return reason if isinstance(reason, str) else type(reason).__name__

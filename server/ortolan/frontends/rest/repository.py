@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.load_override import FILE_PREFIX
+from ortolan.core.model_records import IndexEntry
 from ortolan.errors import InvalidArgument, Unsupported
 from ortolan.frontends.access.reach import check_load, check_unload
 from ortolan.frontends.rest.bodies import (
@@ -48,13 +49,8 @@ def router(core: InferenceCore, limits: BodyLimits) -> APIRouter:
         only_ready = (await read_json_object(request, limits.document)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise InvalidArgument(f"'ready' expects true or false, got {type(only_ready).__name__}")
-        entries = await core.whole.index(only_ready)
-        present = [
-            {"name": e.name}
-            | {k: v for k, v in (("version", e.version), ("state", e.state), ("reason", e.reason)) if v}
-            for e in entries
-        ]
-        return Response(orjson.dumps(present), media_type="application/json")
+        shown = [_shown(entry) for entry in await core.whole.index(only_ready)]
+        return Response(orjson.dumps(shown), media_type="application/json")
 
     @routes.post(
         "/v2/repository/models/{model_name}/load",
@@ -91,6 +87,12 @@ def router(core: InferenceCore, limits: BodyLimits) -> APIRouter:
         raise Unsupported("'repository_name' specification is not supported")
 
     return routes
+
+
+def _shown(entry: IndexEntry) -> dict[str, str]:
+    """An entry of the index, without what it does not say."""
+    said = (("version", entry.version), ("state", entry.state), ("reason", entry.reason))
+    return {"name": entry.name} | {name: text for name, text in said if text}
 
 
 def _documented(body: type[BaseModel]) -> dict[str, Any]:

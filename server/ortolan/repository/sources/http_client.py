@@ -87,7 +87,7 @@ class HttpAnswer:
             if left:
                 raise SourceUnreachable(f"{self._shown} ended {left} bytes too early")
         except (OSError, http.client.HTTPException) as error:
-            raise SourceUnreachable(f"{self._shown} broke off: {_why(error)}") from error
+            raise SourceUnreachable(f"{self._shown} broke off: {why_unreachable(error)}") from error
         finally:
             self.close()
 
@@ -122,7 +122,7 @@ class HttpClient:
             except urllib.error.HTTPError as error:
                 failure = _refusal(error, url)
             except (OSError, http.client.HTTPException) as error:
-                failure = SourceUnreachable(f"{shown} cannot be reached: {_why(error)}")
+                failure = SourceUnreachable(f"{shown} cannot be reached: {why_unreachable(error)}")
             if not left or not isinstance(failure, SourceUnreachable):
                 raise failure
             if self._stopping.wait(delay_s):
@@ -220,8 +220,8 @@ def _refusal(error: urllib.error.HTTPError, url: str) -> SourceFailure:
     return HttpStatus(f"{shown}: {said}", error.code, challenge)
 
 
-def _why(error: Exception) -> str:
-    """In a word, without anything of the request."""
+def why_unreachable(error: Exception) -> str:
+    """Why nothing came of a request, in a word, without anything of it."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, TimeoutError):
         return "it does not answer in time"
