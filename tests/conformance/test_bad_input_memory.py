@@ -13,11 +13,11 @@ from conformance.wire import Grpc, Http
 from reload_traffic import descriptors, resident_mib
 from server_process import ServerProcess, eventually
 
-ROUNDS = 100
+ROUNDS = 40
 MOST_MIB = 32
 # Bombs and bodies of a megabyte take a while each; they are as many rows as others, but not as often.
 HEAVY_BYTES = 100_000
-HEAVY_EACH = 10
+HEAVY_EACH = 4
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what is resident")
 

@@ -44,7 +44,7 @@ def operations_found_right(server: ServerProcess, scratch: Path, *options: str) 
     It leaves files in the directory that it runs in, ``scratch``.
     """
     schemathesis = [sys.executable, "-m", "schemathesis.cli", f"--config-file={HERE / 'schemathesis.toml'}", "run"]
-    bounds = ["--max-examples=15", "--generation-deterministic", "--no-color", "--warnings=off", *options]
+    bounds = ["--max-examples=6", "--generation-deterministic", "--no-color", "--warnings=off", *options]
     done = subprocess.run(
         [*schemathesis, f"http://{server.http}/openapi.json", *bounds],
         stdout=subprocess.PIPE,

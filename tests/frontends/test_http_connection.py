@@ -40,13 +40,12 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 Serve = Callable[[Callable[[Doors], Awaitable[None]]], None]
-"""Runs clients of a server, whose models are ``any`` and ``endless``, to their end."""
+"""Runs clients of a server, whose model is ``any``, to their end."""
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
     onnx_models.save_version(tmp_path, "any", onnx_models.identity(shape=("rows", "columns")))
-    onnx_models.save_version(tmp_path, "endless", onnx_models.slow(2**40), config=ONE_AT_A_TIME)
 
     async def served(clients: Callable[[Doors], Awaitable[None]]) -> None:
         async with http_doors.opened(tmp_path, RestOptions(64 << 20)) as doors:
@@ -57,6 +56,12 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
             runner.run(served(clients))
 
     return run
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> None:
+    """The model ``endless`` beside it; to load that takes two seconds."""
+    onnx_models.save_version(tmp_path, "endless", onnx_models.slow(2**40), config=ONE_AT_A_TIME)
 
 
 def test_large_bodies_come_whole_and_the_connection_goes_on(serve: Serve) -> None:
@@ -73,7 +78,7 @@ def test_large_bodies_come_whole_and_the_connection_goes_on(serve: Serve) -> Non
     serve(client)
 
 
-def test_a_client_that_goes_takes_its_run_along(serve: Serve) -> None:
+def test_a_client_that_goes_takes_its_run_along(endless: None, serve: Serve) -> None:
     async def client(doors: Doors) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", doors.own.port)
         writer.write(request("endless"))
@@ -149,7 +154,7 @@ def test_a_body_that_is_too_large_is_neither_asked_for_nor_waited_for(serve: Ser
 @pytest.mark.parametrize(
     "sent", [request("any")[:-5], wide(np.zeros(WIDE_FLOATS, np.float32))[:-5], request("endless")]
 )
-def test_what_outlasts_the_grace_period_is_told_so(serve: Serve, sent: bytes) -> None:
+def test_what_outlasts_the_grace_period_is_told_so(endless: None, serve: Serve, sent: bytes) -> None:
     async def client(doors: Doors) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", doors.own.port)
         writer.write(sent)

@@ -21,7 +21,7 @@ from ortolan.errors import InvalidArgument
 from ortolan.inference.datatypes import DATATYPES
 
 TESTS = Path(__file__).parents[1]
-BOUNDS = ("-seed=1", "-runs=40000", "-max_total_time=6")
+BOUNDS = ("-seed=1", "-runs=40000", "-max_total_time=2")
 REQUESTS = 500
 ALL = {**TARGETS, **ports.TARGETS}
 ALTERATIONS = {"elements": 5000, "header-blocks": 500, "http1": 1000, "http1-doors": 150}

@@ -5,7 +5,7 @@ from pathlib import Path
 import rolling_restart
 from rolling_restart import Plan
 
-ROLLING = Plan(seconds=30, restarts=4, drain_delay_s=4)
+ROLLING = Plan(seconds=16, restarts=2, drain_delay_s=4)
 WITHOUT_DRAIN = Plan(seconds=8, restarts=2, drain_delay_s=0)
 # Half of the rate for two seconds, twice, would be 400.
 MANY = 50
