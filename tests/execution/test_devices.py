@@ -237,6 +237,21 @@ def test_an_operator_who_asks_for_no_gpu_gets_none(device: str) -> None:
     assert take_inventory([CUDA, CPU_PROVIDER], None, device).gpus == ()
 
 
+@pytest.mark.parametrize(
+    ("providers", "gpus", "lacks"),
+    [
+        ((CUDA, CPU_PROVIDER), (), True),
+        ((CUDA, CPU_PROVIDER), (0,), False),
+        ((CPU_PROVIDER,), (), False),
+        (("DmlExecutionProvider", CPU_PROVIDER), (), False),  # whose GPUs the system does not show
+    ],
+)
+def test_a_build_for_gpus_lacks_them_where_there_are_none(
+    providers: tuple[str, ...], gpus: tuple[int, ...], lacks: bool
+) -> None:
+    assert DeviceInventory(providers, gpus).lacks_gpus is lacks
+
+
 def test_the_inventory_is_of_this_machine() -> None:
     inventory = take_inventory([CPU_PROVIDER], None)
     assert inventory.providers == (CPU_PROVIDER,)

@@ -28,6 +28,7 @@ class Request:
     rows: int = 1
     size_bytes: int = 1
     queue_deadline_ns: int = 0
+    enqueued_ns: int = 0
 
 
 def line_of(

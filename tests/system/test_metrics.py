@@ -1,55 +1,23 @@
 """The metrics page: Triton's names and labels, the numbers of a known traffic, and what Prometheus makes of it."""
 
 import json
-import re
+import queue
 import select
-import shutil
 import socket
-import subprocess
 import sys
 import urllib.error
-import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import grpc
 import onnx_models
 import pytest
+import tritonclient.grpc
+from metrics_page import families, infer, not_found_by_http, of_histogram, page, samples, value
 from server_process import ServerProcess, eventually, running
-
-
-@dataclass
-class Family:
-    """One metric of a page, as the text format 0.0.4 has it."""
-
-    kind: str
-    explanation: str
-    samples: list[tuple[dict[str, str], float]] = field(default_factory=list)
-
-
-def families(text: str) -> dict[str, Family]:
-    """The metrics of a page by name. Each sample must stand under the heading of its own name."""
-    found: dict[str, Family] = {}
-    name = explanation = ""
-    for line in text.splitlines():
-        if heading := re.fullmatch(r"# HELP (\w+) (.+)", line):
-            name, explanation = heading.groups()
-        elif heading := re.fullmatch(rf"# TYPE {name} (counter|gauge)", line):
-            found[name] = Family(heading[1], explanation)
-        else:
-            sample = re.fullmatch(rf"{name}(?:{{(.*)}})? (\S+)", line)
-            assert sample, line
-            labels = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"(?:,|$)', sample[1] or "")
-            found[name].samples.append(({key: unescaped(value) for key, value in labels}, float(sample[2])))
-    return found
-
-
-def unescaped(value: str) -> str:
-    return re.sub(r"\\(.)", lambda found: {"n": "\n"}.get(found[1], found[1]), value)
-
+from tritonclient.utils import InferenceServerException
 
 COUNTERS = {
     "nv_inference_request_success",
@@ -79,36 +47,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield server
 
 
-def page(server: ServerProcess, accept: str = "*/*") -> tuple[str, str]:
-    """The content type and the text."""
-    request = urllib.request.Request(f"http://{server.metrics}/metrics", headers={"Accept": accept})
-    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - a URL of ours
-        return response.headers["content-type"], response.read().decode()
-
-
-def samples(server: ServerProcess, model: str = "gather", version: str = "1") -> dict[str, float]:
-    """The numbers of one version by metric, those of failures by reason."""
-    return {
-        labels.get("reason", name): value
-        for name, family in families(page(server)[1]).items()
-        for labels, value in family.samples
-        if (labels.get("model"), labels.get("version")) == (model, version)
-    }
-
-
-def infer(server: ServerProcess, index: int, rows: int = 1) -> int:
-    data = {"inputs": [{"name": "x", "datatype": "INT64", "shape": [rows, 1], "data": [index] * rows}]}
-    url = f"http://{server.http}/v2/models/gather/versions/1/infer"
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(data).encode()), timeout=10) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-
-
 def test_every_metric_is_there_from_the_start_with_its_type_and_labels(server: ServerProcess) -> None:
-    found = {name: family for name, family in families(page(server)[1]).items() if name.startswith("nv_")}
+    found = {name: each for name, each in families(page(server)[1]).items() if name.startswith(("nv_inf", "nv_model"))}
     assert {name: family.kind for name, family in found.items()} == (
         dict.fromkeys(COUNTERS, "counter") | dict.fromkeys(GAUGES, "gauge")
     )
@@ -191,7 +131,10 @@ def test_what_a_full_queue_refuses_counts_as_rejected(tmp_path: Path) -> None:
     onnx_models.save_version(tmp_path, "endless", onnx_models.slow(2**40), config=config)
     body = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,1,1,1]}]}'
     request = b"POST /v2/models/endless/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-    with running(tmp_path, "--max-queue-size=1", "--exit-timeout-secs=0") as server, ExitStack() as stack:
+    with (
+        running(tmp_path, "--max-queue-size=1", "--exit-timeout-secs=0", "--metrics-interval-ms=100") as server,
+        ExitStack() as stack,
+    ):
         clients = [
             stack.enter_context(socket.create_connection(("127.0.0.1", server.http_port), timeout=10)) for _ in range(5)
         ]
@@ -203,44 +146,147 @@ def test_what_a_full_queue_refuses_counts_as_rejected(tmp_path: Path) -> None:
 
         # At most one runs and one waits.
         eventually(lambda: samples(server, "endless")["REJECTED"] == len(refused()) >= 3)
-        assert all(client.recv(4096).startswith(b"HTTP/1.1 503 ") for client in refused())
+        told = [client.recv(4096) for client in refused()]
+        assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in told)
         counts = samples(server, "endless")
         assert (counts["CANCELED"], counts["BACKEND"], counts["OTHER"]) == (0, 0, 0)
+        assert value(server, "ortolan_error_responses_total", protocol="http", code="503") == len(told)
+        assert value(server, "ortolan_requests_total", model="endless", outcome="rejected") == len(told)
+        inside = len(clients) - len(told)
+        assert value(server, "ortolan_requests_in_flight") == inside
+        assert value(server, "ortolan_queue_depth") == inside - 1
+        assert (value(server, "ortolan_queue_age_seconds") > 0) is (inside > 1)
+        # Its one instance is at its end, however many cores there are.
+        eventually(lambda: value(server, "ortolan_model_utilization") > 0.5)
+        assert value(server, "ortolan_utilization") > 0.5
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not on PATH")
-def test_prometheus_scrapes_the_page_and_knows_the_types(server: ServerProcess, tmp_path: Path) -> None:
-    infer(server, 1, 3)
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    home = tmp_path / ".prometheus"
-    home.mkdir()
-    (home / "prometheus.yml").write_text(
-        f"scrape_configs: [{{job_name: ortolan, scrape_interval: 200ms, scrape_timeout: 200ms, "
-        f"static_configs: [{{targets: ['{server.metrics}']}}]}}]"
-    )
-    program = ["prometheus", f"--config.file={home}/prometheus.yml", f"--storage.tsdb.path={home}/data"]
-    prometheus = subprocess.Popen(
-        [*program, f"--web.listen-address={address}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+# -- ours -------------------------------------------------------------------------------------------------------------
 
-    def ask(path: str) -> Any:
-        try:
-            with urllib.request.urlopen(f"http://{address}/api/v1/{path}", timeout=10) as response:
-                return json.load(response)["data"]
-        except OSError:
-            return None
+DURATION, STAGE = "ortolan_request_duration_seconds", "ortolan_request_stage_duration_seconds"
 
-    def value() -> Any:
-        query = urllib.parse.urlencode({"query": 'nv_inference_count{model="gather",version="1"}'})
-        result = (ask(f"query?{query}") or {}).get("result")
-        return result and float(result[0]["value"][1])
 
-    try:
-        assert eventually(value) == samples(server)["nv_inference_count"] > 0
-        metadata = {entry["metric"]: entry["type"] for entry in ask("targets/metadata")}
-        assert metadata.items() >= {**dict.fromkeys(COUNTERS, "counter"), **dict.fromkeys(GAUGES, "gauge")}.items()
-    finally:
-        prometheus.terminate()
-        prometheus.wait(20)
+def test_histograms_agree_with_tritons_sums_and_counts(server: ServerProcess) -> None:
+    for rows in (1, 3):
+        assert infer(server, 1, rows) == 200
+    triton, first = samples(server), {"model": "gather", "version": "1"}
+    buckets, total, count = of_histogram(server, DURATION, **first)
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == count == triton["nv_inference_request_success"]
+    assert int(total * 1e6) == pytest.approx(triton["nv_inference_request_duration_us"], abs=1)
+    for stage in ("queue", "compute_input", "compute_infer", "compute_output"):
+        buckets, total, count = of_histogram(server, STAGE, stage=stage, **first)
+        assert buckets[-1] == count == triton["nv_inference_request_success"]
+        assert int(total * 1e6) == pytest.approx(triton[f"nv_inference_{stage}_duration_us"], abs=1)
+    buckets, rows_in_all, count = of_histogram(server, "ortolan_batch_size", **first)
+    assert (rows_in_all, buckets[-1], count) == (triton["nv_inference_count"], count, triton["nv_inference_exec_count"])
+
+
+def test_a_version_that_nobody_asked_has_its_histograms_at_0_and_all_its_outcomes(server: ServerProcess) -> None:
+    found = families(page(server)[1])
+    for name, count in ((DURATION, 26), (STAGE, 4 * 26), ("ortolan_batch_size", 14)):
+        numbers = [number for labels, number in found[name].samples if labels["version"] == "2"]
+        assert (len(numbers), set(numbers)) == (count, {0})
+    outcomes = [labels["outcome"] for labels, _ in found["ortolan_requests_total"].samples if labels["version"] == "2"]
+    assert outcomes == ["success", "rejected", "canceled", "backend", "other"]
+
+
+def test_the_server_says_what_it_is_and_how_it_does(server: ServerProcess) -> None:
+    found = families(page(server)[1])
+    ((labels, number),) = found["ortolan_build_info"].samples
+    assert (set(labels), number) == ({"version", "onnxruntime", "python"}, 1)
+    states = {labels["state"]: number for labels, number in found["ortolan_model_versions"].samples}
+    assert states == {"ready": 3, "loading": 0, "unloading": 0, "unavailable": 0}
+    assert found["ortolan_ready"].samples == [({}, 1)]
+    for name in ("ortolan_utilization", "ortolan_model_utilization"):
+        assert all(0 <= number <= 1 for _, number in found[name].samples)
+    assert len(found["ortolan_model_utilization"].samples) == 3
+
+
+def refused_by_http(server: ServerProcess) -> None:
+    with closing(socket.create_connection(("127.0.0.1", server.http_port), timeout=10)) as client:
+        client.sendall(b"no HTTP at all\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+
+def large_head(server: ServerProcess) -> None:
+    with closing(socket.create_connection(("127.0.0.1", server.http_port), timeout=10)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx-large: " + bytes([97]) * 100_000)
+        assert client.recv(4096).startswith(b"HTTP/1.1 431 ")
+
+
+def wrong_input(server: ServerProcess) -> None:
+    # A second one is answered without a coroutine.
+    for _ in range(2):
+        assert infer(server, 99) in (400, 500)
+
+
+def unknown_by_grpc(server: ServerProcess) -> None:
+    with tritonclient.grpc.InferenceServerClient(server.grpc) as client, pytest.raises(InferenceServerException):
+        client.get_model_metadata("none")
+
+
+def unknown_in_a_stream(server: ServerProcess) -> None:
+    with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+        answers: queue.Queue[InferenceServerException | None] = queue.Queue()
+
+        def hear(result: object, error: InferenceServerException | None) -> None:
+            answers.put(error)
+
+        client.start_stream(hear)
+        client.async_stream_infer("none", [])
+        assert answers.get(timeout=10) is not None
+
+
+# What a client does, and what it is told.
+ERRORS = [
+    (refused_by_http, "http", "400", 1),
+    (not_found_by_http, "http", "404", 1),
+    (large_head, "http", "431", 1),
+    (wrong_input, "http", "400", 2),
+    (unknown_by_grpc, "grpc", "NOT_FOUND", 1),
+    (unknown_in_a_stream, "grpc", "NOT_FOUND", 1),
+]
+
+
+@pytest.mark.parametrize(("do", "protocol", "code", "count"), ERRORS, ids=[do.__name__ for do, *_ in ERRORS])
+def test_every_error_that_a_client_is_told_counts_once(
+    server: ServerProcess, do: Callable[[ServerProcess], None], protocol: str, code: str, count: int
+) -> None:
+    before = value(server, "ortolan_error_responses_total", protocol=protocol, code=code)
+    do(server)
+    assert value(server, "ortolan_error_responses_total", protocol=protocol, code=code) == before + count
+
+
+def test_probes_that_are_told_no_do_not_count(server: ServerProcess) -> None:
+    def counted() -> list[tuple[dict[str, str], float]]:
+        found = families(page(server)[1]).get("ortolan_error_responses_total")
+        return found.samples if found else []
+
+    before = counted()
+    for path in ("gather/versions/99/ready", "none/ready"):
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"http://{server.http}/v2/models/{path}", timeout=10)
+    with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError) as told:
+        channel.unary_unary("/grpc.health.v1.Health/Check")(b"\x0a\x04none", timeout=10)
+    assert told.value.code() is grpc.StatusCode.NOT_FOUND
+    assert counted() == before
+
+
+def test_a_client_that_goes_is_told_nothing(server: ServerProcess) -> None:
+    channel = grpc.insecure_channel(server.grpc)
+    stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(iter([]))
+    watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+    assert next(watch)
+    watch.cancel()
+    stream.cancel()
+    channel.close()
+    infer(server, 1)
+    assert not value(server, "ortolan_error_responses_total", protocol="grpc", code="CANCELLED")
+
+
+def test_the_same_page_is_on_the_http_port(server: ServerProcess) -> None:
+    request = urllib.request.Request(f"http://{server.http}/metrics", headers={"Accept": "text/html"})
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - a URL of ours
+        assert response.headers["content-type"] == page(server)[0]
+        assert families(response.read().decode()).keys() == families(page(server)[1]).keys()

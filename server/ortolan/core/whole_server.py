@@ -12,11 +12,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ortolan.core.cuda_region import CudaRegion
 from ortolan.core.log_settings import LogSettings
 from ortolan.core.memory_region import MemoryRegion
-from ortolan.core.model_records import IndexEntry
+from ortolan.core.merged_index import merged_index, states_of
+from ortolan.core.model_records import UNLOADED, IndexEntry
+from ortolan.core.placed_models import served_name
 from ortolan.core.served_version import ServedVersion
 from ortolan.core.system_region import SystemRegion
 from ortolan.core.trace_settings import TraceSettings
-from ortolan.core.version_totals import Totals, VersionNumbers, added, key_of, read_totals
+from ortolan.core.utilization import Utilization, process_use_of, utilization
+from ortolan.core.version_state import VersionState
+from ortolan.core.version_totals import (
+    Totals,
+    VersionNumbers,
+    added,
+    added_counts,
+    added_errors,
+    key_of,
+    read_totals,
+)
 
 if TYPE_CHECKING:
     from ortolan.core.inference_core import InferenceCore
@@ -76,6 +88,12 @@ class ToldServer:
     evictions: Mapping[str, int]
     replicas: Mapping[str, Sequence[tuple[str, str, str, float]]]
     restarts: int
+    is_ready: bool
+    errors: Mapping[str, Mapping[str, int]]
+    """How many errors clients were told, by protocol and code."""
+    states: Mapping[str, int]
+    """How many versions there are in each state of the index, without those that were unloaded on purpose."""
+    utilization: Utilization
 
 
 class WholeServer:
@@ -88,6 +106,8 @@ class WholeServer:
         self._actions: dict[str, _Action] = {
             "load": self._load,
             "unload": core.unload,
+            "place": self._place,
+            "displace": self._displace,
             "trace": self._change_trace_settings,
             "log": self._change_log_settings,
             "register_system": self._register_system,
@@ -119,17 +139,17 @@ class WholeServer:
 
     async def told(self) -> ToldServer:
         answers = await self._answers(TOTALS)
-        evictions: dict[str, int] = {}
-        for answer in answers:
-            for reason, count in answer.get("evictions", {}).items():
-                evictions[reason] = evictions.get(reason, 0) + count
         return ToldServer(
             tuple(_told(self._core.serving(), _summed(answers))),
             sum(answer.get("models_bytes", 0) for answer in answers),
             sum(answer.get("budget_bytes", 0) for answer in answers),
-            evictions,
+            added_counts(answer.get("evictions", {}) for answer in answers),
             {number: told for answer in answers for number, told in answer.get("replicas", {}).items()},
             sum(answer.get("restarts", 0) for answer in answers),
+            is_ready=await self.is_ready(),
+            errors=added_errors(answer.get("errors", {}) for answer in answers),
+            states=states_of(answer["states"] for answer in answers if "states" in answer),
+            utilization=utilization(process_use_of(answer["use"]) for answer in answers if "use" in answer),
         )
 
     async def index(self, only_ready: bool) -> list[IndexEntry]:
@@ -145,6 +165,14 @@ class WholeServer:
     async def unload(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
         self._core.require_control(name)
         await self._processes.perform("unload", name, dict(parameters))
+
+    async def place(self, name: str, url: str) -> None:
+        """Load a model for a platform; raises as ``PlacedModels.place`` does."""
+        await self._processes.perform("place", served_name(name), name, url)
+
+    async def displace(self, name: str) -> None:
+        """Raises as ``PlacedModels.displace`` does."""
+        await self._processes.perform("displace", served_name(name), {})
 
     async def change_trace_settings(self, model: str, change: Mapping[str, object]) -> TraceSettings:
         """The settings after ``change``. Raises as ``trace_settings`` and ``TraceTable.changed`` do."""
@@ -179,6 +207,12 @@ class WholeServer:
         await self._core.load(name, parameters)
         return served
 
+    async def _place(self, served_as: str, name: str, url: str) -> None:  # noqa: ARG002 - who keeps order looks at it
+        await self._core.placed.place(name, url)
+
+    async def _displace(self, served_as: str, parameters: Mapping[str, object]) -> None:  # noqa: ARG002 - as an unload's
+        await self._core.placed.displace(served_as)
+
     async def _change_trace_settings(self, model: str, change: Mapping[str, object]) -> None:
         self._core.change_trace_settings(model, change)
 
@@ -204,43 +238,37 @@ class WholeServer:
             "budget_bytes": residency.memory.limit_bytes,
             "evictions": {reason: residency.evictions.counts[reason] for reason in ("budget", "idle")},
             "replicas": self.tell_replica(),
+            "errors": self._core.errors.counts,
+            "states": [
+                (each.name, each.version, each.state) for each in self._core.known_versions() if _is_missed(each)
+            ],
+            "use": self._core.load_meter.use(),
         }
 
     async def _index(self) -> list[tuple[str, str, str, str]]:
         return [(each.name, each.version, each.state, each.reason) for each in await self._core.index(only_ready=False)]
 
 
+def _is_missed(entry: IndexEntry) -> bool:
+    """Not so for what was replaced, or made room for others, or was sent away: nobody need be called for that."""
+    return entry.state != VersionState.UNAVAILABLE.value or not entry.reason.startswith(UNLOADED)
+
+
 def _numbers(version: ServedVersion) -> VersionNumbers:
-    return VersionNumbers(version.statistics, version.waiting_requests, version.memory.size_bytes)
+    return VersionNumbers(
+        version.statistics,
+        version.waiting_requests,
+        version.memory.size_bytes,
+        version.in_flight_requests,
+        version.queue_age_s,
+    )
 
 
 def _summed(answers: Sequence[Mapping[str, Any]]) -> Totals:
-    return added(read_totals(answer["versions"]) for answer in answers)
+    parts = [read_totals(answer["versions"]) for answer in answers]
+    # Of a thousand versions it takes a while, in which nobody is served.
+    return added(parts) if len(parts) > 1 else parts[0] if parts else {}
 
 
 def _told(versions: Sequence[ServedVersion], totals: Totals) -> list[ToldVersion]:
     return [ToldVersion(each, totals.get(key_of(each.name, each.number_text)) or _numbers(each)) for each in versions]
-
-
-# From what clients must know first to what is as they wish.
-_STATES = ("UNAVAILABLE", "UNLOADING", "LOADING", "READY")
-
-
-def merged_index(lists: Sequence[Sequence[IndexEntry]]) -> list[IndexEntry]:
-    """One index out of those of all processes, by name and number: of a version the state that is worst."""
-    found: dict[tuple[str, str], IndexEntry] = {}
-    for entry in (entry for entries in lists for entry in entries):
-        key = entry.name, entry.version
-        found[key] = min(found.get(key, entry), entry, key=_rank)
-    numbered = {name for name, version in found if version}
-    # One process has seen no version of the model yet, another has.
-    return [entry for (name, version), entry in sorted(found.items(), key=_order) if version or name not in numbered]
-
-
-def _rank(entry: IndexEntry) -> int:
-    return _STATES.index(entry.state) if entry.state in _STATES else len(_STATES)
-
-
-def _order(item: tuple[tuple[str, str], IndexEntry]) -> tuple[str, int]:
-    (name, version), _ = item
-    return name, int(version or 0)

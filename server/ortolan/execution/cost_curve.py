@@ -121,6 +121,15 @@ class CostCurve:
         last = max(bisect_right(fit.rows, max_rows) - 1, 0)
         return max(fit.best[last], fit.rate(max(max_rows, 1))) / fit.slowness * 1e9
 
+    def needed_ns_per_row(self, max_rows: int, apart: bool = False) -> float:
+        """What a row takes of an instance in the best batch of ``max_rows`` rows at most.
+
+        ``apart``: as if no other run were on the device meanwhile, whatever makes runs slower now than when they were
+        measured; for devices on which they overlap.
+        """
+        slowness = self._fit.slowness
+        return 1e9 / self.best_rows_per_s(max_rows) * (min(slowness, 1.0) / slowness if apart else 1.0)
+
     def duration_ns(self, rows: int) -> float:
         """What a batch of ``rows`` rows is expected to take."""
         fit = self._fit
@@ -166,6 +175,7 @@ class CurveBook:
         self._max_rows = max_rows
         self._rows_vary = rows_vary
         self.base = CostCurve(points, max_rows)
+        self._observed_ns = self._needed_ns = 0.0
         self._by_class: dict[int, CostCurve] = {}
         self._first_factors: dict[int, list[float]] = {}
 
@@ -183,7 +193,17 @@ class CurveBook:
                 factors.append(duration_ns / self.base.duration_ns(rows))
                 self._by_class[row_bytes.bit_length()] = self._scaled(min(factors))
                 return
+            self._observed_ns += duration_ns
+            self._needed_ns += min(duration_ns, rows * self.curve(row_bytes).needed_ns_per_row(self._max_rows))
         self.curve(row_bytes).observe(rows, duration_ns)
+
+    @property
+    def needed_of_observed_ns(self) -> tuple[float, float]:
+        """What the observed executions would have needed in the best batches, and what they took, since the start.
+
+        Nothing where all rows cost the same, so that their number says it.
+        """
+        return self._needed_ns, self._observed_ns
 
     def _scaled(self, factor: float) -> CostCurve:
         scaled = [

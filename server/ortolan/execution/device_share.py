@@ -40,7 +40,7 @@ class Turns:
     """The account of a device's places: pure, the clock comes in."""
 
     def __init__(self, places: int, longest_hold_ns: int) -> None:
-        self._places = max(1, places)
+        self.places = max(1, places)
         self._longest_hold_ns = longest_hold_ns
         self._waiting: list[Turn] = []
         self._held: list[Turn] = []
@@ -84,7 +84,7 @@ class Turns:
         return min(turn.since_ns for turn in self._held if not turn.lost) + self._longest_hold_ns
 
     def _free(self) -> int:
-        return self._places + self._lost - len(self._held)
+        return self.places + self._lost - len(self._held)
 
     def _let_in(self, turn: Turn, now_ns: int) -> None:
         turn.since_ns = now_ns
@@ -111,6 +111,11 @@ class DeviceShare:
         self._turns = Turns(places, int(longest_hold_s * 1e9))
         self._turn_of: dict[tuple[int, DeviceUser], Turn] = {}
         self._events: dict[Turn, threading.Event] = {}
+
+    @property
+    def places(self) -> int:
+        """How many runs may be on the device at a time."""
+        return self._turns.places
 
     @property
     def waiting(self) -> int:

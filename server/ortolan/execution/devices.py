@@ -86,17 +86,24 @@ class DeviceInventory:
     providers: tuple[str, ...] = (CPU_PROVIDER,)
     gpus: tuple[int, ...] = ()
     cores: int = 1
+    visible_gpus: str | None = None
+    """CUDA_VISIBLE_DEVICES."""
 
     @property
     def usable_gpus(self) -> tuple[int, ...]:
         """The GPUs that a provider of this build can drive."""
         return self.gpus if any(_KINDS[name].name in self.providers for name in _GPU_PREFERENCE) else ()
 
+    @property
+    def lacks_gpus(self) -> bool:
+        """Whether this build of ONNX Runtime is for GPUs that the system would show, and there is none."""
+        return not self.gpus and any(_KINDS[name].name in self.providers for name in ("cuda", "migraphx", "rocm"))
+
 
 def take_inventory(providers: Collection[str], visible: str | None, device: str = "auto") -> DeviceInventory:
     """The inventory for ``providers`` of this build; ``visible`` is CUDA_VISIBLE_DEVICES; ``device`` may hide GPUs."""
     gpus = tuple(range(count_gpus(visible))) if device == "auto" or _KINDS[device].is_gpu else ()
-    return DeviceInventory(tuple(providers), gpus, usable_cores())
+    return DeviceInventory(tuple(providers), gpus, usable_cores(), visible)
 
 
 def usable_cores() -> int:

@@ -23,6 +23,8 @@ class InlineExecution:
         self._max_rows = max_rows
         self._ragged = ragged
         self._was_slow = False
+        self.spent_ns = 0
+        """How long runs took here."""
 
     def first_batch(self, arrivals: Sequence[QueuedRequest]) -> int:
         """How many of the requests, from the first on, may run here as one batch; 0: none, a thread is better.
@@ -69,6 +71,7 @@ class InlineExecution:
         executions = execute(self._session, running, ragged=self._ragged, ends_by_itself=True)
         times = executions[0].times
         duration_ns = times.end_ns - times.start_ns
+        self.spent_ns += duration_ns
         used_ns = time.thread_time_ns() - begin_ns if begin_ns else min(duration_ns, self._gate.limit_ns)
         self._was_slow = duration_ns > self._gate.limit_ns
         self._gate.observe(executions[0].rows, duration_ns, used_ns, times.end_ns)

@@ -5,7 +5,11 @@ fails counts in ``failures`` only; ``queue``, ``compute_*`` of a request are tho
 """
 
 import enum
+from bisect import bisect_left
 from dataclasses import dataclass, field
+
+from ortolan.execution.latencies import BOUNDS_NS, FIRST_NS, Latencies
+from ortolan.execution.request_detail import RequestDetail
 
 
 class FailureReason(enum.Enum):
@@ -69,12 +73,14 @@ class ModelStatistics:
     inference_count: int = 0
     """Rows inferred."""
     execution_count: int = 0
-    success: Duration = field(default_factory=Duration)
+    failed_run_ns: int = 0
+    """How long runs took that answered nobody."""
+    success: Latencies = field(default_factory=Latencies)
     fail: Duration = field(default_factory=Duration)
-    queue: Duration = field(default_factory=Duration)
-    compute_input: Duration = field(default_factory=Duration)
-    compute_infer: Duration = field(default_factory=Duration)
-    compute_output: Duration = field(default_factory=Duration)
+    queue: Latencies = field(default_factory=Latencies)
+    compute_input: Latencies = field(default_factory=Latencies)
+    compute_infer: Latencies = field(default_factory=Latencies)
+    compute_output: Latencies = field(default_factory=Latencies)
     cache_hit: Duration = field(default_factory=Duration)
     """Requests answered out of the response cache, and the time to find their answers there."""
     cache_miss: Duration = field(default_factory=Duration)
@@ -82,6 +88,8 @@ class ModelStatistics:
     batches: dict[int, BatchSizeStatistics] = field(default_factory=dict)
     failures: dict[FailureReason, int] = field(default_factory=lambda: dict.fromkeys(FailureReason, 0))
     load_duration_ns: int = 0
+    detail: RequestDetail | None = None
+    """What ``DetailedStatistics`` keeps; None here."""
 
     def count_execution(self, rows: int, times: ExecutionTimes) -> None:
         """One run of the model over ``rows`` rows."""
@@ -101,33 +109,42 @@ class ModelStatistics:
         phase.count += 1
         phase.ns += times.end_ns - end_ns
 
-    def count_success(self, rows: int, queue_ns: int, times: ExecutionTimes) -> None:
-        """One request that was executed; its whole duration comes with ``count_answer``."""
+    def count_answered(self, rows: int, queue_ns: int, times: ExecutionTimes, duration_ns: int, now_ms: int) -> None:
+        """One request that was executed and has its answer, ``duration_ns`` after its arrival in the core."""
         self.inference_count += rows
-        start_ns, end_ns = times.input_end_ns, times.output_start_ns
-        phase = self.queue
-        phase.count += 1
-        phase.ns += queue_ns
-        phase = self.compute_input
-        phase.count += 1
-        phase.ns += start_ns - times.start_ns
-        phase = self.compute_infer
-        phase.count += 1
-        phase.ns += end_ns - start_ns
-        phase = self.compute_output
-        phase.count += 1
-        phase.ns += times.end_ns - end_ns
-
-    def count_answer(self, duration_ns: int, now_ms: int) -> None:
-        """One request that was answered, from its arrival in the core on."""
-        self.success.add(duration_ns)
         self.last_inference_ms = now_ms
+        input_end_ns, output_start_ns = times.input_end_ns, times.output_start_ns
+        # As above, and most durations of small models need no search.
+        phase = self.queue
+        phase.ns += queue_ns
+        phase.buckets[0 if queue_ns <= FIRST_NS else bisect_left(BOUNDS_NS, queue_ns)] += 1
+        phase = self.compute_input
+        ns = input_end_ns - times.start_ns
+        phase.ns += ns
+        phase.buckets[0 if ns <= FIRST_NS else bisect_left(BOUNDS_NS, ns)] += 1
+        phase = self.compute_infer
+        ns = output_start_ns - input_end_ns
+        phase.ns += ns
+        phase.buckets[0 if ns <= FIRST_NS else bisect_left(BOUNDS_NS, ns)] += 1
+        phase = self.compute_output
+        ns = times.end_ns - output_start_ns
+        phase.ns += ns
+        phase.buckets[0 if ns <= FIRST_NS else bisect_left(BOUNDS_NS, ns)] += 1
+        phase = self.success
+        phase.ns += duration_ns
+        phase.buckets[0 if duration_ns <= FIRST_NS else bisect_left(BOUNDS_NS, duration_ns)] += 1
 
     def count_cache_hit(self, lookup_ns: int, now_ms: int) -> None:
         """One request that was answered out of the response cache: nothing ran, and nothing queued for long."""
         self.cache_hit.add(lookup_ns)
-        self.queue.add(0)
-        self.count_answer(lookup_ns, now_ms)
+        self.queue.buckets[0] += 1
+        self.success.ns += lookup_ns
+        self.success.buckets[bisect_left(BOUNDS_NS, lookup_ns)] += 1
+        self.last_inference_ms = now_ms
+
+    def count_cache_miss(self, ns: int, now_ms: int) -> None:  # noqa: ARG002 - for those who keep more
+        """One request for which the response cache was asked in vain; ``ns``: that, and keeping its answer."""
+        self.cache_miss.add(ns)
 
     def count_failure(self, duration_ns: int, reason: FailureReason) -> None:
         self.fail.add(duration_ns)

@@ -28,8 +28,8 @@ def count_failure(statistics: ModelStatistics, start_ns: int, error: asyncio.Can
 
 def count_success(statistics: ModelStatistics, rows: int, start_ns: int, answer: Answer) -> None:
     """One request of ``rows`` rows that began at ``start_ns`` and has its answer now."""
-    statistics.count_success(rows, answer.queue_ns, answer.times)
-    statistics.count_answer(time.monotonic_ns() - start_ns, int(time.time() * 1000))
+    duration_ns = time.monotonic_ns() - start_ns
+    statistics.count_answered(rows, answer.queue_ns, answer.times, duration_ns, int(time.time() * 1000))
 
 
 def reason_of(error: OrtolanError) -> FailureReason:

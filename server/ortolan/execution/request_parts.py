@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +11,13 @@ from ortolan.execution.answer import Answer
 from ortolan.execution.graph_request import GraphRequest
 from ortolan.execution.model_statistics import ExecutionTimes
 from ortolan.inference.datatypes import Array
+
+
+@dataclass(slots=True)
+class JoinedTimes(ExecutionTimes):
+    """From the first part's start to the last one's end, with what each part ran at, and over how many rows."""
+
+    parts: Sequence[tuple[ExecutionTimes, int]] = ()
 
 
 async def execute_parts(
@@ -45,7 +53,7 @@ def joined(answers: Sequence[Answer], start_ns: int) -> Answer:
     return Answer(
         outputs=[np.concatenate(pieces) for pieces in zip(*(answer.outputs for answer in answers), strict=True)],
         queue_ns=begin_ns - start_ns,
-        times=ExecutionTimes(begin_ns, begin_ns, end_ns, end_ns),
+        times=JoinedTimes(begin_ns, begin_ns, end_ns, end_ns, [(each.times, each.batch_rows) for each in answers]),
         batch_rows=max(answer.batch_rows for answer in answers),
     )
 

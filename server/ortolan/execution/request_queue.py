@@ -68,6 +68,12 @@ class RequestQueue:
         return len(self._line)
 
     @property
+    def oldest_ns(self) -> int:
+        """Since when the request waits that has waited longest; 0 where none does."""
+        with self._changed:
+            return self._line.oldest_ns
+
+    @property
     def delays(self) -> bool:
         """Whether batches wait for more requests, so that it matters how exactly ``take`` wakes."""
         return self._batching.max_delay_ns > 0

@@ -18,7 +18,6 @@ from ortolan.execution.direct_request import DirectRequest
 from ortolan.execution.graph_request import GraphRequest
 from ortolan.execution.inline_execution import InlineExecution
 from ortolan.execution.instance import Execution, Instance, Outcome
-from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.ordered_answers import OrderedAnswers
 from ortolan.execution.queued_request import QueuedRequest, queued
 from ortolan.execution.request_counts import count_failure, count_success, counting_failures
@@ -50,10 +49,11 @@ class Scheduler:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """``sessions``: name, session and device of each instance; several may share a session."""
-        self.statistics = ModelStatistics()
+        self.statistics = plan.statistics()
         self.plan = plan
         self._loop = loop
         self._inline: InlineExecution | None = None
+        self._inline_before_ns = 0
         if plan.inline_gate is not None and not limits.hold_until:
             self._inline = InlineExecution(sessions[0][1], plan.inline_gate, plan.batching.max_rows, plan.ragged)
         self._queue = RequestQueue(plan.batching, plan.line, limits, plan.curves, len(sessions))
@@ -78,6 +78,16 @@ class Scheduler:
     @property
     def waiting_requests(self) -> int:
         return len(self._queue) + len(self._arrivals)
+
+    @property
+    def oldest_ns(self) -> int:
+        """Since when the request waits that has waited longest, by the monotonic clock; 0 where none does."""
+        return self._queue.oldest_ns or (self._arrivals[0].enqueued_ns if self._arrivals else 0)
+
+    @property
+    def inline_ns(self) -> int:
+        """How long runs took on the loop itself."""
+        return self._inline_before_ns if self._inline is None else self._inline.spent_ns
 
     @property
     def in_flight_requests(self) -> int:
@@ -259,6 +269,7 @@ class Scheduler:
 
     def _count_execution(self, execution: Execution) -> None:
         if isinstance(execution.answers[0], OrtolanError):
+            self.statistics.failed_run_ns += execution.times.end_ns - execution.times.start_ns
             return
         self.statistics.count_execution(execution.rows, execution.times)
         if self.plan.curves is not None and self._is_observed():
@@ -295,6 +306,7 @@ class Scheduler:
 
     def _close(self) -> None:
         self._admit_arrivals()
+        self._inline_before_ns = self.inline_ns
         self._inline = None
         self._queue.close()
 

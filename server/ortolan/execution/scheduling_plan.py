@@ -1,10 +1,12 @@
 """How one version is to be scheduled; made at load out of its configuration and what was measured."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ortolan.execution.batch_policy import Batching
 from ortolan.execution.cost_curve import CurveBook
 from ortolan.execution.inline_gate import InlineGate
+from ortolan.execution.model_statistics import ModelStatistics
 from ortolan.execution.ragged_batch import RaggedForm
 from ortolan.execution.rate_limiter import RateLimit
 from ortolan.execution.sequence_plan import SequencePlan
@@ -31,3 +33,5 @@ class SchedulingPlan:
     """How batches are put together and taken apart; None where all tensors have rows."""
     rate_limit: RateLimit | None = None
     """What instances must hold while they run; None where they run whenever there is work."""
+    statistics: Callable[[], ModelStatistics] = ModelStatistics
+    """Makes what the version counts in."""

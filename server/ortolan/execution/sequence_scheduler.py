@@ -95,6 +95,16 @@ class SequenceScheduler:
         return self._slots.waiting + self._scheduler.waiting_requests
 
     @property
+    def oldest_ns(self) -> int:
+        """As ``Scheduler.oldest_ns``."""
+        waiting = [request.enqueued_ns for request in self._slots.waiting_requests()]
+        return min(filter(None, (*waiting, self._scheduler.oldest_ns)), default=0)
+
+    @property
+    def inline_ns(self) -> int:
+        return self._scheduler.inline_ns
+
+    @property
     def in_flight_requests(self) -> int:
         """Requests that wait or run."""
         return self._in_flight

@@ -23,6 +23,7 @@ class Waiter(Protocol):
     size_bytes: int
     priority: int
     queue_deadline_ns: int
+    enqueued_ns: int
 
 
 _W = TypeVar("_W", bound=Waiter)
@@ -109,6 +110,12 @@ class WaitingLine(Generic[_W]):
         """Every request in the order of service."""
         for level in self._levels:
             yield from level
+
+    @property
+    def oldest_ns(self) -> int:
+        """When the request came that has waited longest; 0 where none waits."""
+        heads = [head for level in self._levels for line in (level.fresh, level.delayed) for head in islice(line, 1)]
+        return min((head.enqueued_ns for head in heads), default=0)
 
     def push(self, request: _W) -> None:
         """Let ``request`` wait. Raises QueueFull where a bound is reached, which counts exactly."""
