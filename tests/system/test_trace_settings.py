@@ -392,7 +392,7 @@ def test_the_environment_may_say_it_too_and_without_a_file_the_log_says_that_not
     with running(repository, environment=environment, log=tmp_path / "log") as server:
         assert get(server, "/v2/trace/setting")["trace_level"] == ["TIMESTAMPS"]
         infer(server, "http")
-    assert "nothing is traced: start the server with --trace-config triton,file=PATH" in (tmp_path / "log").read_text()
+    assert "nothing is traced: trace file name is not given: start the server with" in (tmp_path / "log").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
@@ -408,7 +408,7 @@ def test_without_a_file_nothing_can_be_traced_and_the_client_is_told(repository:
         client.close()
 
 
-def test_opentelemetry_is_refused_at_the_start(repository: Path) -> None:
-    done = finished("serve", repository, "--trace-config=mode=opentelemetry")
+def test_both_modes_at_once_are_refused_at_the_start(repository: Path) -> None:
+    done = finished("serve", repository, "--trace-config=mode=opentelemetry", "--trace-config=triton,file=t.json")
     assert done.returncode == 2
-    assert done.stderr.startswith("ortolan: --trace-config: OpenTelemetry is not supported yet")
+    assert done.stderr.startswith("ortolan: --trace-config: 'triton,file' belongs to mode=triton, and the mode is")

@@ -1,6 +1,7 @@
 """The trace of one request: what happened to it and when, and how that looks in Triton's trace files."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from math import prod
@@ -60,13 +61,27 @@ class Trace:
         if self.with_times:
             self.times.append((name, time_ns))
 
-    def executed(self, queue_ns: int, times: ExecutionTimes) -> None:
-        """The model ran: ``queue_ns`` after the request had been queued, at ``times``."""
+    def executed(self, queue_ns: int, times: ExecutionTimes, batch_rows: int) -> None:  # noqa: ARG002
+        """The model ran: ``queue_ns`` after the request had been queued, at ``times``, over so many rows.
+
+        All requests of one execution are told the same ``times``, as one object.
+        """
+        self.walked(queue_ns, times)
+
+    def walked(self, queue_ns: int, times: ExecutionTimes) -> None:
+        """The steps of an ensemble ran, and waited for ``queue_ns`` in all; ``times`` are sums of theirs."""
         self.at("QUEUE_START", times.start_ns - queue_ns)
         self.at("COMPUTE_START", times.start_ns)
         self.at("COMPUTE_INPUT_END", times.input_end_ns)
         self.at("COMPUTE_OUTPUT_START", times.output_start_ns)
         self.at("COMPUTE_END", times.end_ns)
+
+    def step(self, model_name: str, model_version: int) -> "AbstractContextManager[Trace | None]":  # noqa: ARG002
+        """A block in which a step of the ensemble asks this model; its own trace, if steps have some."""
+        return nullcontext()
+
+    def failed(self, error: BaseException) -> None:
+        """There will be no answer."""
 
     def entered(self, tensors: Iterable[Tensor]) -> None:
         """The request's inputs, as the client sent them."""
@@ -129,7 +144,7 @@ def _beginning(tensor: Tensor, most: int) -> Array:
 def _tensor_object(tensor: TracedTensor) -> dict[str, object]:
     written: dict[str, object] = {
         "name": tensor.name,
-        "data": ",".join(_texts(tensor)),
+        "data": ",".join(element_texts(tensor)),
         "shape": ",".join(map(str, tensor.shape)),
         "dtype": tensor.datatype.name,
     }
@@ -138,7 +153,7 @@ def _tensor_object(tensor: TracedTensor) -> dict[str, object]:
     return written if count == len(tensor.elements) else {**written, "elements": count}
 
 
-def _texts(tensor: TracedTensor) -> Iterator[str]:
+def element_texts(tensor: TracedTensor) -> Iterator[str]:
     """Each element as Triton writes it, but for one-byte integers and FP16, of which it makes nothing readable."""
     flat = tensor.elements
     if tensor.datatype is BYTES:

@@ -19,6 +19,7 @@ TENSORS = "TENSORS"
 LEVELS = (TIMESTAMPS, TENSORS)
 OFF = "OFF"
 MODE = "triton"
+OPENTELEMETRY = "opentelemetry"
 
 # Names of older Tritons.
 _OLD_LEVELS = {"MIN": TIMESTAMPS, "MAX": TIMESTAMPS}
@@ -37,13 +38,15 @@ class TraceSettings:
     level: tuple[str, ...] = ()
     """Out of ``LEVELS``, in their order; empty for OFF."""
     rate: int = 1000
-    """Every so manieth request is traced."""
+    """Every so manieth request is traced; 0, which OpenTelemetry may have: only those whose caller traces them."""
     count: int = -1
-    """How many requests will be traced yet; -1 for no end."""
+    """How many requests will be traced yet; -1 for no end. Those whose caller traces them do not count."""
     log_frequency: int = 0
-    """After how many traces another file is begun; 0 for never."""
+    """After how many traces another file is begun; 0 for never. Without meaning for OpenTelemetry."""
     file: str = ""
     """Where traces are written; without it nothing is."""
+    mode: str = MODE
+    """Whether traces are Triton's files or OpenTelemetry's spans; only the operator chooses that."""
 
     def as_answer(self) -> dict[str, list[str]]:
         """What clients are told, by Triton's names: texts all, of which only ``trace_level`` may have several."""
@@ -53,7 +56,7 @@ class TraceSettings:
             "trace_count": [str(self.count)],
             "log_frequency": [str(self.log_frequency)],
             "trace_file": [self.file],
-            "trace_mode": [MODE],
+            "trace_mode": [self.mode],
         }
 
 
@@ -120,7 +123,7 @@ def own_after(own: OwnSettings, change: Mapping[str, object]) -> OwnSettings:
 
 def require_traceable(settings: TraceSettings) -> None:
     """Raises InvalidArgument where tracing is on and could trace nothing."""
-    if settings.level and settings.rate == 0:
+    if settings.level and settings.rate == 0 and settings.mode == MODE:
         raise InvalidArgument("Attempting to set invalid trace setting :sample rate must be non-zero")
 
 

@@ -1,109 +1,80 @@
-"""Which requests are traced, and where their traces go. Lives on the event loop."""
+"""Which requests are traced, and by whom their traces are kept. Lives on the event loop."""
 
 import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
-from itertools import count
 from pathlib import Path
 
-from ortolan.core.trace import Trace, traced_parameters
-from ortolan.core.trace_settings import ALL_MODELS, TENSORS, TIMESTAMPS, TraceSettings, TraceTable
-from ortolan.core.trace_writer import TraceFiles, TraceOutput, TraceWriter, require_writable
+from ortolan.core.file_traces import NO_FILE, FileTraces
+from ortolan.core.frontend_trace import GRPC, HTTP, FrontendTrace
+from ortolan.core.trace import Trace
+from ortolan.core.trace_settings import ALL_MODELS, TraceSettings, TraceTable
+from ortolan.core.trace_sink import TraceSink
 from ortolan.errors import InvalidArgument
 from ortolan.inference.request import InferenceRequest
 
+__all__ = ["GRPC", "HTTP", "FrontendTrace", "Tracing"]
+
 _log = logging.getLogger(__name__)
-_NO_FILE = "trace file name is not given: start the server with --trace-config triton,file=PATH"
-
-HTTP = ("HTTP_RECV", "HTTP_SEND")
-"""What Triton calls receiving and sending over HTTP."""
-GRPC = ("GRPC_WAITREAD", "GRPC_SEND")
-
-
-class FrontendTrace:
-    """When a frontend received a request and sent its answer. Made only while something is traced.
-
-    The core adds the trace, if the request is one of those that are traced.
-    """
-
-    def __init__(self, names: tuple[str, str]) -> None:
-        """``names`` are ``HTTP`` or ``GRPC``; receiving begins now."""
-        self._receiving, self._sending = names
-        self._receive_start_ns = time.monotonic_ns()
-        self._receive_end_ns = 0
-        self._send_start_ns = 0
-        self._waiting: list[tuple[Trace, Callable[[Trace], None]]] = []
-
-    def received(self) -> None:
-        """The whole request is there."""
-        self._receive_end_ns = time.monotonic_ns()
-
-    def begin(self, trace: Trace) -> None:
-        """The core traces the request."""
-        trace.at(f"{self._receiving}_START", self._receive_start_ns)
-        trace.at(f"{self._receiving}_END", self._receive_end_ns or time.monotonic_ns())
-
-    def end_later(self, trace: Trace, keep: Callable[[Trace], None]) -> None:
-        """Have ``keep`` called with ``trace`` once the answer has been sent."""
-        self._waiting.append((trace, keep))
-
-    def sending(self) -> None:
-        """The answer begins to be sent."""
-        self._send_start_ns = time.monotonic_ns()
-
-    def sent(self) -> None:
-        """The whole answer has been handed to the connection, or will not be."""
-        end_ns = time.monotonic_ns()
-        for trace, keep in self._waiting:
-            trace.at(f"{self._sending}_START", self._send_start_ns or end_ns)
-            trace.at(f"{self._sending}_END", end_ns)
-            keep(trace)
-        self._waiting = []
 
 
 class _Sampler:
     """Chooses every so manieth request, for one setting and until its count is used up."""
 
-    def __init__(self, settings: TraceSettings, output: TraceOutput) -> None:
+    def __init__(self, settings: TraceSettings, keep: Callable[[Trace], None], follows_callers: bool) -> None:
         self.settings = settings
-        self.output = output
+        self.keep = keep
         self.count_left = settings.count
+        self._follows_callers = follows_callers
         self._seen = 0
 
     @property
     def active(self) -> bool:
-        return bool(self.settings.level) and self.count_left != 0
+        return bool(self.settings.level) and (self.count_left != 0 or self._follows_callers)
 
-    def takes_next(self) -> bool:
-        if not self.active:
-            return False
-        self._seen += 1
-        if self._seen % self.settings.rate:
-            return False
-        if self.count_left > 0:
+    @property
+    def chooses_next(self) -> bool:
+        """Whether the next request would be traced, if its caller does not trace it."""
+        rate = self.settings.rate
+        return bool(self.settings.level and self.count_left and rate) and not (self._seen + 1) % rate
+
+    def takes(self, frontend: FrontendTrace | None) -> bool:
+        """Whether this request is traced. One whose caller traces it neither counts nor is counted."""
+        if self._follows_callers and frontend is not None and frontend.parent is not None and frontend.parent.sampled:
+            return bool(self.settings.level)
+        chosen = self.chooses_next
+        self.count_one()
+        if chosen and self.count_left > 0:
             self.count_left -= 1
-        return True
+        return chosen
+
+    def count_one(self) -> None:
+        """A request came that is not traced by its caller."""
+        if self.settings.level and self.count_left:
+            self._seen += 1
 
 
 class Tracing:
     """The trace settings as they are now, and the traces of the requests that they choose."""
 
-    def __init__(self, operator: TraceSettings, suffix: str = "") -> None:
-        """``operator``: what holds until a client changes it; ``suffix`` is added to the names of its files.
+    def __init__(
+        self, operator: TraceSettings, suffix: str = "", sink: TraceSink | None = None, refusal: str = NO_FILE
+    ) -> None:
+        """``operator``: what holds until a client changes it.
 
-        Raises StartupError if its file cannot be written.
+        Without a ``sink`` traces are written to the operator's file, with ``suffix`` added to its name; without that
+        file nothing can be traced, and ``refusal`` says why. Raises StartupError if it cannot be written.
         """
-        path = Path(operator.file + suffix)
-        if operator.file:
-            require_writable(path, "--trace-config triton,file")
+        if sink is None and operator.file:
+            sink = FileTraces(Path(operator.file + suffix))
+        self._sink = sink
+        self._refusal = refusal
         self._table = TraceTable(operator)
-        self._files = TraceFiles(path) if operator.file else None
-        self._writer = TraceWriter()
         self._samplers: dict[str, _Sampler] = {}
-        self._ids = count(1)
+        self.follows_callers = sink is not None and sink.follows_callers
+        """Whether a request is traced because its caller traces it."""
         self.on = False
         """Whether any request may be traced: what the hot path looks at."""
         self._follow()
@@ -119,13 +90,13 @@ class Tracing:
     def change(self, model: str, change: Mapping[str, object]) -> None:
         """Change the settings of ``model``, or those of all, and count anew.
 
-        Raises as ``TraceTable.changed`` does, and InvalidArgument when something is to be traced without a file for it.
+        Raises as ``TraceTable.changed`` does, and InvalidArgument when something is to be traced and nothing can be.
         """
         if not change:
             return
         table = self._table.changed(model, change)
-        if self._files is None and "trace_level" in change and table.of(model).level:
-            raise InvalidArgument(_NO_FILE)
+        if self._sink is None and "trace_level" in change and table.of(model).level:
+            raise InvalidArgument(self._refusal)
         self._table = table
         self._samplers.pop(model, None)
         self._follow()
@@ -141,13 +112,13 @@ class Tracing:
     def _follow(self) -> None:
         """Let samplers follow the table: those whose settings stay the same go on counting where they are."""
         wanted = {name: self._table.of(name) for name in (ALL_MODELS, *self._table.own)}
-        if self._files is None:
+        if self._sink is None:
             if any(settings.level for settings in wanted.values()):
-                _log.warning("nothing is traced: start the server with --trace-config triton,file=PATH to say where to")
+                _log.warning("nothing is traced: %s", self._refusal)
             return
         self._samplers = {
             name: self._kept_sampler(name, settings)
-            or _Sampler(settings, TraceOutput(self._files, settings.log_frequency))
+            or _Sampler(settings, self._sink.keeper(settings), self.follows_callers)
             for name, settings in wanted.items()
         }
         self._look()
@@ -164,50 +135,52 @@ class Tracing:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
+    def chooses_next(self, model: str) -> bool:
+        """Whether the next request to ``model`` would be traced, if its caller does not trace it."""
+        sampler = self._sampler(model)
+        return sampler is not None and sampler.chooses_next
+
+    def passes_over(self, model: str) -> bool:
+        """Count a request to ``model`` that its caller does not trace, if it is not to be traced; whether it is not."""
+        sampler = self._sampler(model)
+        if sampler is None:
+            return True
+        if sampler.chooses_next:
+            return False
+        sampler.count_one()
+        return True
+
     @contextlib.contextmanager
     def following(
         self, request: InferenceRequest, version: int, frontend: FrontendTrace | None
     ) -> Iterator[Trace | None]:
         """Trace what the block does for ``request``, if it is one of those that are traced; None for the others.
 
-        ``version`` answers it. The trace of an answer ends when ``frontend`` has sent it, that of an error with it.
+        ``version`` answers it. The trace of an answer ends when ``frontend`` has sent it, that of an error with it, or
+        when the sink says so as well.
         """
         sampler = self._sampler(request.model_name)
-        if sampler is None or not sampler.takes_next():
+        if self._sink is None or sampler is None or not sampler.takes(frontend):
             yield None
             return
         self._look()
-        trace = self._begun(request, version, sampler.settings, frontend)
+        trace = self._sink.begun(request, version, sampler.settings, frontend)
         answered = False
         try:
             yield trace
             answered = True
             trace.at("INFER_RESPONSE_COMPLETE", time.monotonic_ns())
+        except BaseException as error:
+            trace.failed(error)
+            raise
         finally:
             trace.at("REQUEST_END", time.monotonic_ns())
-            keep = partial(self._writer.put, sampler.output)
-            if answered and frontend is not None:
-                frontend.end_later(trace, keep)
+            if frontend is not None and (answered or self._sink.tells_of_refusals):
+                frontend.end_later(trace, sampler.keep)
             else:
-                keep(trace)
-
-    def _begun(
-        self, request: InferenceRequest, version: int, settings: TraceSettings, frontend: FrontendTrace | None
-    ) -> Trace:
-        trace = Trace(
-            id=next(self._ids),
-            model_name=request.model_name,
-            model_version=version,
-            request_id=request.id,
-            parameters=traced_parameters(request.parameters),
-            with_times=TIMESTAMPS in settings.level,
-            with_tensors=TENSORS in settings.level,
-        )
-        if frontend is not None:
-            frontend.begin(trace)
-        trace.at("REQUEST_START", time.monotonic_ns())
-        return trace
+                sampler.keep(trace)
 
     def close(self) -> None:
-        """Return when every trace is written. Blocks, on a disk that hangs for seconds."""
-        self._writer.close()
+        """Return when every trace is kept. Blocks, on a disk that hangs or for a receiver that does for seconds."""
+        if self._sink is not None:
+            self._sink.close()
