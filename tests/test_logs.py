@@ -2,12 +2,15 @@ import json
 import logging
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from server_process import finished
 
+from ortolan.access_lines import text_line
 from ortolan.core.log_settings import LogSettings
+from ortolan.core.request_note import RequestNote
 from ortolan.logs import JsonFormatter, TextFormatter, set_up
 
 MOMENT = 1_769_860_800.25
@@ -78,6 +81,27 @@ def test_an_exception_follows_its_text_line_and_is_in_the_json_object() -> None:
     line = JsonFormatter().format(record("it failed", failed=True))
     assert "\n" not in line
     assert json.loads(line)["exception"].endswith("ValueError: the cause")
+
+
+def test_a_line_about_a_request_names_it() -> None:
+    made = record("it failed")
+    made.request_id = "r-1\x1b"
+    assert TextFormatter().format(made).endswith(r"ortolan.core: it failed (request r-1\x1b)")
+    assert json.loads(JsonFormatter().format(made))["request_id"] == "r-1\x1b"
+
+
+def test_lines_of_the_access_log_are_written_whatever_levels_are_off_and_follow_the_form(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    settings = LogSettings(log_file=str(file), log_info=False, log_warning=False, log_error=False)
+    logs = set_up(settings, replica=3)
+    note = RequestNote(None, "r-1", "HTTP/1.1", ("192.0.2.1", 5), "GET", b"/v2")
+    logs.write_access([note] * 100)
+    logs(replace(settings, log_format="json"))
+    logs.write_access([note])
+    logging.getLogger().handlers[0].close()
+    *texts, entry = file.read_text().splitlines()
+    assert texts == [text_line(note, 3)] * 100
+    assert json.loads(entry)["replica"] == 3
 
 
 @pytest.mark.parametrize(

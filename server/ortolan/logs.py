@@ -7,14 +7,18 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from logging.handlers import WatchedFileHandler
+from typing import TextIO
 
+from ortolan.access_lines import LOGGER, LONGEST_LINE, json_line, text_line
 from ortolan.core.log_settings import LogSettings
+from ortolan.core.request_note import RequestNote
 from ortolan.errors import StartupError
 from ortolan.inference.printable import CONTROL_ESCAPES
+from ortolan.log_stream import StandardStream, StreamHandler
 
 # A client that went while its answer was being written; metadata that are no text, which are quoted, keys and all.
 _NO_ERRORS_OF_GRPCIO = ("ExecuteBatchError raised in core by servicer method", "Invalid encoding on")
@@ -23,27 +27,103 @@ _ESCAPES_IN_TRACEBACKS = {code: escape for code, escape in CONTROL_ESCAPES.items
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in CONTROL_ESCAPES}
 
 
-def set_up(settings: LogSettings, replica: int = 0) -> Callable[[LogSettings], None]:
+def set_up(settings: LogSettings, replica: int = 0, access_log_file: str = "", *, of_server: bool = False) -> "Logs":
     """Let every logger log as ``settings`` say; what comes back lets them log otherwise, but to the same file.
 
-    Each line has the number of the ``replica``, if that is not 0. Raises StartupError when that file cannot be written.
+    Each line has the number of the ``replica``, if that is not 0. ``access_log_file``: where lines of the access log
+    go, "" for where all others go, "-" for standard output. ``of_server``: nobody who logs waits for standard error.
+    Raises StartupError when a file cannot be written.
     """
-    handler = _handler(settings.log_file)
+    handler: logging.Handler
+    if settings.log_file:
+        handler = _file(settings.log_file, "--log-file (ORTOLAN_LOG_FILE)", "to log to standard error")
+    elif of_server and (errors := _standard(sys.stderr)):
+        handler = StreamHandler(errors)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
     logging.getLogger().handlers[:] = [handler]
-    apply = partial(_apply, handler, replica)
-    apply(settings)
-    return apply
+    logs = Logs(handler, _access_lines(handler, settings.log_file, access_log_file), replica)
+    logs(settings)
+    return logs
 
 
-def _handler(file: str) -> logging.Handler:
-    if not file:
-        return logging.StreamHandler(sys.stderr)
+def _access_lines(handler: logging.Handler, log_file: str, access_log_file: str) -> Callable[[str], None]:
+    """Writes lines of the access log. Its thread waits for a stream that is not read, and holds no lock meanwhile."""
+    if access_log_file == "-":
+        stream = _standard(sys.stdout)
+        return stream.write if stream else _handled(logging.StreamHandler(sys.stdout))
+    if access_log_file:
+        flag = "--access-log-file (ORTOLAN_ACCESS_LOG_FILE)"
+        return _handled(_file(access_log_file, flag, "to log requests where everything else is logged"))
+    stream = None if log_file else _standard(sys.stderr)
+    return stream.write if stream else _handled(handler)
+
+
+def _handled(handler: logging.Handler) -> Callable[[str], None]:
+    def write(lines: str) -> None:
+        handler.handle(_WrittenLines(lines))
+
+    return write
+
+
+def _standard(stream: TextIO | None) -> StandardStream | None:
+    """None where there is no descriptor: a program that is started without one, a test that captures."""
+    try:
+        return StandardStream(stream) if stream else None
+    except (OSError, AttributeError, ValueError):
+        return None
+
+
+class Logs:
+    """How the process logs."""
+
+    def __init__(self, handler: logging.Handler, write_lines: Callable[[str], None], replica: int) -> None:
+        """``write_lines`` is for the access log."""
+        self._handler = handler
+        self._write_lines = write_lines
+        self._replica = replica
+        self._line: Callable[[RequestNote], str]
+
+    def __call__(self, settings: LogSettings) -> None:
+        """Log as ``settings`` say from now on, but to the same file."""
+        _apply(self._handler, self._replica, settings)
+        as_line = json_line if settings.log_format == "json" else text_line
+        self._line = partial(as_line, replica=self._replica)
+
+    def write_access(self, notes: Sequence[RequestNote]) -> None:
+        """Write a line for each of ``notes``. For any thread."""
+        for text in _joined(map(self._line, notes)):
+            self._write_lines(text)
+
+
+class _WrittenLines(logging.LogRecord):
+    """Lines that look already as they are to, and are written whatever else is not."""
+
+    def __init__(self, lines: str) -> None:
+        super().__init__(LOGGER, logging.INFO, "", 0, lines, None, None)
+
+
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """``lines`` in pieces that a pipe takes whole: other replicas write to it as well."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) >= LONGEST_LINE:
+            yield "\n".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line) + 1
+    if piece:
+        yield "\n".join(piece)
+
+
+def _file(file: str, flag: str, otherwise: str) -> logging.Handler:
     try:
         return _LogFile(file, encoding="utf-8")
     except OSError as error:
         raise StartupError(
-            f"--log-file (ORTOLAN_LOG_FILE): cannot write to '{file}': {error.strerror}; choose a file that can be "
-            "written, or leave the flag out to log to standard error"
+            f"{flag}: cannot write to '{file}': {error.strerror}; choose a file that can be written, or leave the flag "
+            f"out {otherwise}"
         ) from None
 
 
@@ -87,6 +167,8 @@ def _apply(handler: logging.Handler, replica: int, settings: LogSettings) -> Non
 
 def _is_wanted(settings: LogSettings, record: logging.LogRecord) -> bool:
     """Debugging lines depend on the loggers' levels only, as in Triton: their own switch is how verbose it is."""
+    if isinstance(record, _WrittenLines):
+        return True
     if record.levelno >= logging.ERROR:
         return settings.log_error
     if record.levelno >= logging.WARNING:
@@ -102,7 +184,7 @@ def _is_no_lost_client(record: logging.LogRecord) -> bool:
 class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.000Z WARNING ortolan.core.model_manager: …``; control characters are escaped.
 
-    With a replica's number it is ``… WARNING [2] ortolan…``.
+    With a replica's number it is ``… WARNING [2] ortolan…``; with a request's id, ``… (request abc)`` is behind it.
     """
 
     def __init__(self, replica: int = 0) -> None:
@@ -110,7 +192,11 @@ class TextFormatter(logging.Formatter):
         self._mark = f" [{replica}]" if replica else ""
 
     def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record, _WrittenLines):
+            return record.getMessage()
         text = record.getMessage().translate(CONTROL_ESCAPES)
+        if request_id := _request_id(record):
+            text += f" (request {request_id.translate(CONTROL_ESCAPES)})"
         line = f"{_time(record)} {record.levelname}{self._mark} {record.name}: {text}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info).translate(_ESCAPES_IN_TRACEBACKS)
@@ -119,7 +205,7 @@ class TextFormatter(logging.Formatter):
 
 class JsonFormatter(logging.Formatter):
     """One object a line with ``time``, ``level``, ``logger``, ``message`` and, for errors, ``exception``; and with the
-    number of the ``replica``, if there are several.
+    number of the ``replica``, if there are several; and with ``request_id``, where it is about one that has one.
     """
 
     def __init__(self, replica: int = 0) -> None:
@@ -127,6 +213,8 @@ class JsonFormatter(logging.Formatter):
         self._replica = {"replica": replica} if replica else {}
 
     def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record, _WrittenLines):
+            return record.getMessage()
         entry = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -134,9 +222,16 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **self._replica,
         }
+        if request_id := _request_id(record):
+            entry["request_id"] = request_id
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False).translate(_JSON_ESCAPES)
+
+
+def _request_id(record: logging.LogRecord) -> str:
+    """Of the request that the line is about: whoever logs it says so as ``extra``."""
+    return str(getattr(record, "request_id", "") or "")
 
 
 def _time(record: logging.LogRecord) -> str:
