@@ -226,6 +226,24 @@ def test_a_name_for_a_whole_repository_is_not_used(tmp_path: Path) -> None:
     listing = walk([put(tmp_path, "a/1/model.onnx", "b/1/model.onnx")], "renamed")
     assert list(listing.models) == ["a", "b"]
     assert "'renamed' is not used" in listing.warnings[0]
+    assert listing.aliases == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "aliases"),
+    [
+        (["a/1/model.onnx"], {"renamed": "a"}),
+        (["renamed/1/model.onnx"], {}),
+        (["1/model.onnx"], {}),  # the model's own name
+        ([], {}),
+    ],
+)
+def test_the_only_model_of_a_repository_has_a_further_name(
+    files: list[str], aliases: dict[str, str], tmp_path: Path
+) -> None:
+    listing = walk([put(tmp_path, *files)], "renamed")
+    assert listing.aliases == aliases
+    assert bool(listing.warnings) is not bool(listing.models)
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,9 @@ def test_a_file_that_claims_to_be_large_is_not_read(tmp_path: Path) -> None:
     for read in (lambda path: read_inside(path, tmp_path), lambda path: read_small(path, 1 << 20)):
         with pytest.raises(FileRefused, match="is larger than"):
             read(tmp_path / "labels.txt")
+
+
+def test_a_small_file_is_read_without_memory_for_the_largest_one(tmp_path: Path) -> None:
+    """Under a memory limit, a buffer for what a file might be is refused although the file is a few bytes long."""
+    (tmp_path / "labels.txt").write_bytes(b"yes")
+    assert read_inside(tmp_path / "labels.txt", tmp_path, most_bytes=1 << 60) == b"yes"

@@ -148,9 +148,20 @@ def _in_our_words(message: Any, model_name: str) -> ModelConfig:
         op_library_filenames=tuple(message.model_operations.op_library_filename),
         ensemble_steps=tuple(_ensemble_step(step) for step in message.ensemble_scheduling.step),
         response_cache=message.response_cache.enable,
+        first_response_bounds_ms=_first_response_bounds(message.model_metrics),
         warnings=config_support.warnings(message),
         declared=message.SerializeToString(deterministic=True),
     )
+
+
+def _first_response_bounds(metrics: Any) -> tuple[float, ...]:
+    """The buckets that are chosen last."""
+    chosen = [
+        control.histogram_options.buckets
+        for control in metrics.metric_control
+        if control.metric_identifier.family == config_support.FIRST_RESPONSE
+    ]
+    return tuple(chosen[-1]) if chosen else ()
 
 
 def _input_spec(tensor: Any, where: str) -> TensorSpec:

@@ -9,6 +9,8 @@ PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
 GRAPH_LEVELS = (-1, 0, 1, 2)
 """What optimization.graph.level may be; Triton takes any other number for 0."""
+FIRST_RESPONSE = "nv_inference_first_response_histogram_ms"
+"""The metric whose buckets a configuration may choose."""
 ENSEMBLE = "ensemble"
 """The platform of a model that is a graph of other models."""
 
@@ -104,8 +106,7 @@ def _general_warnings(message: Any) -> Iterator[str]:
         yield "ensemble_scheduling.max_inflight_requests is ignored: no step gives more than one response to a request"
     if message.runtime:
         yield f"runtime '{message.runtime}' is ignored: models run in the server's own ONNX Runtime"
-    if message.model_metrics.metric_control:
-        yield "model_metrics is ignored: there are no histograms"
+    yield from _unknown_metrics(message.model_metrics)
     if any(state.use_same_buffer_for_input_output for state in message.sequence_batching.state):
         yield "sequence_batching.state.use_same_buffer_for_input_output is ignored: a state's output is copied"
     if platform_of(message) == ENSEMBLE and any(tensor.allow_ragged_batch for tensor in message.input):
@@ -116,6 +117,12 @@ def _general_warnings(message: Any) -> Iterator[str]:
                 yield f"{name} of '{tensor.name}' is ignored: it is for TensorRT's own models"
     if platform_of(message) == ENSEMBLE:
         yield from _without_a_graph(message)
+
+
+def _unknown_metrics(metrics: Any) -> Iterator[str]:
+    families = [control.metric_identifier.family for control in metrics.metric_control]
+    for family in (family for family in families if family != FIRST_RESPONSE):
+        yield f"model_metrics of family '{family}' is ignored: {FIRST_RESPONSE} is the one with buckets to choose"
 
 
 def _without_a_graph(message: Any) -> Iterator[str]:

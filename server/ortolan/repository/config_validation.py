@@ -224,6 +224,9 @@ def _check_names(check: _Check, config: ModelConfig) -> None:
     )
     wrong = next((tag for tag in config.metric_tags if not _METRIC_TAG.fullmatch(tag)), None)
     check.that(wrong is None, f"metric_tags: '{wrong}' must consist of letters, digits and underscores")
+    bounds = config.first_response_bounds_ms
+    ascend = all(math.isfinite(bound) for bound in bounds) and list(bounds) == sorted(set(bounds))
+    check.that(ascend, "model_metrics: the buckets of a histogram must be finite and ascend")
     check.that("" not in config.parameters, "parameters: every key must have at least one character")
     accelerators = (*config.optimization.gpu_accelerators, *config.optimization.cpu_accelerators)
     check.that(all(each.name for each in accelerators), "every execution accelerator must specify 'name'")

@@ -41,13 +41,14 @@ class RepositoryListing:
     """What one walk found, models in name order. ``warnings`` are for the operator and may name paths.
 
     ``unreadable`` says of each root that is not there, or no repository, what is wrong with it. ``ambiguous`` has the
-    full names of the models that share a name, where namespaces part them.
+    full names of the models that share a name, where namespaces part them. ``aliases`` are further names → the model's.
     """
 
     models: Mapping[str, ModelEntry]
     warnings: tuple[str, ...] = ()
     unreadable: Mapping[Path, str] = field(default_factory=dict)
     ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 def walk(
@@ -65,8 +66,11 @@ def survey(
 ) -> RepositoryListing:
     """Everything that the roots hold now, and which of them are not there or can be no model repository.
 
-    ``model_name`` names the model of a root that is one model; ``config_name`` prefers ``configs/<config_name>.pbtxt``
-    to ``config.pbtxt``. With ``namespacing`` models that share a name are told apart by their repositories' names.
+    ``model_name`` names the model of a root that is one model, and is a further name of the only model of a repository,
+    as platforms expect that ask for a model by the name of its deployment. ``config_name`` prefers
+    ``configs/<config_name>.pbtxt`` to ``config.pbtxt``. With ``namespacing`` models that share a name are told apart by
+    their repositories' names.
+
     Raises StartupError for a ``config_name`` that leads elsewhere.
     """
     if config_name and (not stays_inside(config_name) or "/" in config_name):
@@ -82,7 +86,7 @@ def survey(
             if resolved in seen:
                 continue
             seen.add(resolved)
-            entries, notes = _read_root(root, model_name, config_name)
+            entries, notes = read_root(root, model_name, config_name)
         except StartupError as error:
             unreadable[root] = str(error)
             continue
@@ -90,7 +94,15 @@ def survey(
         warnings += notes
     warnings += [f"model '{entry.name}': {reason}, ignored" for entry in found for reason in entry.ignored]
     models, ambiguous = _parted(found) if namespacing else (_by_name(found), {})
-    return RepositoryListing(models, tuple(warnings), unreadable, ambiguous)
+    aliases = _aliases(model_name, models)
+    if model_name and not aliases and model_name not in models:
+        warnings.append(f"the name '{model_name}' is not used: it is for one model, and here are {len(models)}")
+    return RepositoryListing(models, tuple(warnings), unreadable, ambiguous, aliases)
+
+
+def _aliases(model_name: str, models: Mapping[str, ModelEntry]) -> Mapping[str, str]:
+    only = next(iter(models)) if len(models) == 1 else ""
+    return {model_name: only} if model_name and only and only != model_name else {}
 
 
 def _resolved(root: Path) -> Path:
@@ -105,7 +117,8 @@ def _reason(error: OSError | RuntimeError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else "its symbolic links lead in a circle"
 
 
-def _read_root(root: Path, model_name: str, config_name: str) -> tuple[list[ModelEntry], list[str]]:
+def read_root(root: Path, model_name: str = "", config_name: str = "") -> tuple[list[ModelEntry], list[str]]:
+    """The models of one root, and what the operator is to be told of it. Raises StartupError where it is none."""
     try:
         if not root.exists():
             raise StartupError(f"the model repository '{root}' does not exist: create it, or name another")
@@ -122,8 +135,6 @@ def _read_root_directory(root: Path, model_name: str, config_name: str) -> tuple
     if _is_one_model(root, config_name):
         return [_read_one_model(root, model_name or _own_name(root), config_name)], []
     entries, warnings = _read_repository(root, config_name)
-    if model_name:
-        warnings.append(f"the name '{model_name}' is not used: '{root}' is a repository, whose models have their own")
     if not entries:
         warnings.append(f"the model repository '{root}' is empty: nothing is served until a model is put into it")
     return entries, warnings

@@ -176,6 +176,8 @@ class ModelConfig:
     op_library_filenames: tuple[str, ...] = ()
     ensemble_steps: tuple[EnsembleStep, ...] = ()
     """The models that an ensemble asks; none for a model with a graph of its own."""
+    first_response_bounds_ms: tuple[float, ...] = ()
+    """The buckets of Triton's histogram of first responses, ascending; none for the usual ones."""
     response_cache: bool = False
     """Whether answers may be kept, and given again to the same request."""
     completed: bool = False

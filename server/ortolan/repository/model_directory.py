@@ -45,6 +45,8 @@ class ModelEntry:
     problem: str = ""
     own_name: str = ""
     """The name that its configuration file knows it by, where that is not ``name``."""
+    namespace: str = ""
+    """What stands before the names of models that only this one's ensembles mean; its repository's name if empty."""
 
     @property
     def files_root(self) -> Path:

@@ -155,13 +155,14 @@ def content_of(file: BinaryIO, most_bytes: int) -> bytes:
     # A sparse file has any size for nothing.
     if os.fstat(file.fileno()).st_size > most_bytes:
         raise FileRefused(f"is larger than {most_bytes} bytes")
-    try:
-        content = file.read(most_bytes + 1)
-    except OSError as error:
-        raise _not_readable(error) from error
-    if len(content) > most_bytes:
-        raise FileRefused(f"is larger than {most_bytes} bytes")
-    return content
+    content = bytearray()
+    # Chunk by chunk: a read of all that is allowed would have memory for all of that.
+    for chunk in _chunks(file):
+        content += chunk
+        # It may have grown meanwhile.
+        if len(content) > most_bytes:
+            raise FileRefused(f"is larger than {most_bytes} bytes")
+    return bytes(content)
 
 
 def sha256_of(file: BinaryIO) -> str:

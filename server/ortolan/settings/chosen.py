@@ -6,6 +6,9 @@ from ortolan.settings.access import AccessSettings
 from ortolan.settings.access_rules import refuse_wrong_access
 from ortolan.settings.execution import ExecutionSettings
 from ortolan.settings.grpc import GrpcSettings
+from ortolan.settings.hosting import HostingSettings
+from ortolan.settings.hosting_routes import HostingRouteSettings
+from ortolan.settings.hosting_rules import refuse_wrong_hosting_routes
 from ortolan.settings.http import HttpSettings
 from ortolan.settings.integrity import IntegritySettings
 from ortolan.settings.models import ModelSettings
@@ -31,10 +34,13 @@ _RULES = (
     refuse_wrong_tokens,
     refuse_wrong_tls,
     refuse_wrong_ports,
+    refuse_wrong_hosting_routes,
 )
 
 
 class Settings(
+    HostingRouteSettings,
+    HostingSettings,
     ObservationSettings,
     GrpcSettings,
     AccessSettings,
@@ -63,7 +69,14 @@ class Settings(
         """One text, as the environment has it, stands for a list parted by commas. Blank parts are none."""
         return _parts(value, ",")
 
-    @field_validator("http_restricted_api", "grpc_restricted_protocol", "trace_config", "cache_config", mode="before")
+    @field_validator(
+        "http_restricted_api",
+        "grpc_restricted_protocol",
+        "trace_config",
+        "cache_config",
+        "metrics_config",
+        mode="before",
+    )
     @classmethod
     def _several_with_commas(cls, value: object) -> object:
         """As above, but parted by semicolons, because each part may have commas of its own."""

@@ -25,7 +25,9 @@ class ModelSettings(BaseModel):
         4, description="Files that are fetched at once from a repository that is elsewhere."
     )
     model_name: str = Field(
-        "", description="The name to serve a single model under, instead of its file's or directory's."
+        "",
+        description="The name to serve a single model under, instead of its file's or directory's; the only model of a "
+        "repository is known by it as well.",
     )
     model_control_mode: Literal["none", "poll", "explicit"] = Field(
         "none",
@@ -51,6 +53,10 @@ class ModelSettings(BaseModel):
     )
     strict_readiness: bool = Field(True, description="Ready only while every model is ready.")
     exit_on_error: bool = Field(True, description="Exit when a model cannot be loaded at start.")
+    model_repository_wait_secs: Seconds = Field(
+        0.0,
+        description="How long a model repository may take to be there at start, where it is mounted late; then exit.",
+    )
     listen_when_loaded: bool = Field(
         False, description="Open the ports only when the models are loaded, for balancers that ask for no readiness."
     )

@@ -14,11 +14,24 @@ class ObservationSettings(BaseModel):
     allow_client_shm: bool = Field(
         False, description="Let clients register shared memory, and send and receive tensors in it."
     )
-    allow_metrics: bool = Field(True, description="Listen for Prometheus.")
+    allow_metrics: bool = Field(
+        True, description="Tell Prometheus: listen for it, and answer /metrics on the HTTP port as well."
+    )
     metrics_address: str = Field(
         "", description="The address to listen on for Prometheus; the HTTP address if not given."
     )
     metrics_port: Port = Field(8002, description="The port to listen on for Prometheus; 0 picks a free one.")
+    allow_gpu_metrics: bool = Field(True, description="Tell Prometheus of the machine's GPUs (with ortolan[gpu]).")
+    allow_cpu_metrics: bool = Field(True, description="Tell Prometheus of the machine's processor and memory.")
+    metrics_interval_ms: Annotated[int, Field(ge=1, le=3_600_000)] = Field(
+        2000, description="How often utilization, processor and GPUs are looked at for the metrics; at least 100."
+    )
+    metrics_config: tuple[str, ...] = Field(
+        (),
+        description="SETTING=VALUE: which of Triton's latencies Prometheus is told: counter_latencies=true|false, "
+        "histogram_latencies=true|false, summary_latencies=true|false, summary_quantiles=0.5:0.05,0.9:0.01. May be "
+        "given several times.",
+    )
     log_verbose: Count = Field(0, description="1: debugging lines as well; 2: those of libraries too.")
     log_info: bool = Field(True, description="Log lines that say what goes on.")
     log_warning: bool = Field(True, description="Log warnings.")
@@ -27,11 +40,20 @@ class ObservationSettings(BaseModel):
     log_format: Literal["text", "json", "default", "ISO8601"] = Field(
         "text", description="How log lines look; default and ISO8601, Triton's names, are text."
     )
+    access_log: Literal["off", "errors", "on", "all"] = Field(
+        "off",
+        description="A log line for each request that is answered: errors for those that fail, on for all but probes "
+        "of health and metrics, all for these as well (docs/logging.md).",
+    )
+    access_log_file: str = Field(
+        "", description="The file to append these lines to, instead of where all others go; - for standard output."
+    )
     trace_config: tuple[str, ...] = Field(
         (),
         description="[MODE,]SETTING=VALUE: which requests are traced, and to where: level=TIMESTAMPS or TENSORS, "
-        "rate=N, count=N, mode=triton, triton,file=PATH (without it nothing is written), triton,log-frequency=N. "
-        "May be given several times.",
+        "rate=N, count=N, mode=triton, triton,file=PATH (without it nothing is written), triton,log-frequency=N; or "
+        "mode=opentelemetry, opentelemetry,url=URL, opentelemetry,resource=KEY=VALUE (docs/tracing.md). May be given "
+        "several times.",
     )
     cache_config: tuple[str, ...] = Field(
         (),

@@ -2,11 +2,13 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
 from ortolan.errors import StartupError
+from ortolan.hosting.contract import Files, Hosting, Surroundings
+from ortolan.hosting.detection import AUTOMATIC, hosting_of
 from ortolan.settings.chosen import Settings
 
 ENVIRONMENT_PREFIX = "ORTOLAN_"
@@ -30,18 +32,24 @@ def is_list(field: str) -> bool:
     return get_origin(Settings.model_fields[field].annotation) is tuple
 
 
+def choices_of_flags() -> dict[str, tuple[str, ...]]:
+    """The values of each flag that takes one of a few."""
+    fields = Settings.model_fields.items()
+    return {flag_of(name): get_args(each.annotation) for name, each in fields if get_origin(each.annotation) is Literal}
+
+
 def flag_of(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
-    """The settings from flags (by field name) and environment. Raises StartupError naming each wrong one."""
-    values: dict[str, object] = {}
-    for name, text in environment.items():
-        field = name[len(ENVIRONMENT_PREFIX) :].lower() if name.startswith(ENVIRONMENT_PREFIX) else ""
-        if field in Settings.model_fields and (text or field in _GUARDS):
-            values[field] = text
-    values.update(flags)
+def read_settings(
+    flags: Mapping[str, object], environment: Mapping[str, str], hosting: Hosting | None = None
+) -> Settings:
+    """The settings from flags (by field name) and environment, above what ``hosting`` says.
+
+    Raises StartupError naming each wrong one.
+    """
+    values = {**_hosted(hosting), **given_values(flags, environment)}
     for field in _GUARDS & values.keys():
         if _is_blank(values[field]):
             name = f"{flag_of(field)} ({ENVIRONMENT_PREFIX}{field.upper()})"
@@ -50,6 +58,29 @@ def read_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
         return Settings.model_validate(values)
     except ValidationError as error:
         raise StartupError("; ".join(_explained(problem) for problem in error.errors())) from None
+
+
+def given_values(flags: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
+    """What people said, by field name: flags beat variables."""
+    values: dict[str, object] = {}
+    for name, text in environment.items():
+        field = name[len(ENVIRONMENT_PREFIX) :].lower() if name.startswith(ENVIRONMENT_PREFIX) else ""
+        if field in Settings.model_fields and (text or field in _GUARDS):
+            values[field] = text
+    return values | dict(flags)
+
+
+def find_hosting(flags: Mapping[str, object], environment: Mapping[str, str], files: Files) -> Hosting | None:
+    """What the platform says of the server, if it is on one. Raises StartupError as ``hosting_of`` does."""
+    given = given_values(flags, environment)
+    surroundings = Surroundings(environment, files, "model_repository" in given)
+    return hosting_of(surroundings, str(given.get("hosting", AUTOMATIC)).strip())
+
+
+def _hosted(hosting: Hosting | None) -> dict[str, object]:
+    if hosting is None:
+        return {}
+    return {**hosting.settings, **({"model_repository": [hosting.model_path]} if hosting.model_path else {})}
 
 
 def _is_blank(value: object) -> bool:

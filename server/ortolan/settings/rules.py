@@ -42,7 +42,8 @@ def refuse_wrong_processes(settings: "Settings") -> None:
         return
     if sys.platform != "linux":
         raise ValueError("--processes needs Linux, whose ports may be shared by processes; leave it out")
-    evicts = settings.model_memory_budget and settings.model_control_mode == "explicit"
+    explicit = settings.model_control_mode == "explicit" and not settings.sagemaker_multi_model
+    evicts = settings.model_memory_budget and explicit
     if settings.load_on_demand or evicts:
         flag = "--load-on-demand" if settings.load_on_demand else "--model-memory-budget in explicit mode"
         raise ValueError(
@@ -75,7 +76,7 @@ def refuse_wrong_ports(settings: "Settings") -> None:
 
 
 def refuse_shared_metrics(settings: "Settings") -> None:
-    """Raises ValueError where metrics would be on the port of requests, and so be told to everyone who infers."""
+    """Raises ValueError where a port of requests would be the metrics' own, which nobody is kept from."""
     metrics = (settings.metrics_host, settings.metrics_port)
     doors = (
         ("HTTP", settings.allow_http, settings.http_address, settings.http_port),
