@@ -1,17 +1,17 @@
 """The command line: arguments → Settings → exit code."""
 
 import argparse
-import asyncio
-import difflib
-import importlib.util
 import os
+import signal
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ortolan import __version__
+from ortolan.commands.command_line import Command, module_command, parser_for
+from ortolan.commands.settings_flags import add_settings
 from ortolan.errors import StartupError
-from ortolan.triton_flags import add_foreign_flags
+from ortolan.hosting.runtime_flags import hyphenated, with_ports
 
 if TYPE_CHECKING:
     from ortolan.settings import Settings
@@ -28,16 +28,16 @@ _NO_SETTINGS = ("run", "command", "paths", "explain", "format")
 _T = TypeVar("_T")
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
-_ALIASES = {"model_repository": ["--model-store"], "disable_auto_complete_config": ["--strict-model-config"]}
-
-# What a shell reports of a program that ended because nobody read any more what it wrote.
+# What a shell reports of a program that ended because nobody read any more what it wrote, or that was interrupted.
 _BROKEN_PIPE = 141
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``ortolan``; the exit code is 0, 1 for a server that could not serve, 2 for a wrong command line.
 
-    It is 141, and nothing more is said, when the reader of the output has had enough, as ``head`` has.
+    It is 141, and nothing more is said, when the reader of the output has had enough, as ``head`` has, and 130 when it
+    was interrupted before there was a server that would end in good order.
     """
     try:
         try:
@@ -48,81 +48,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The interpreter writes what is left when it ends, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 def _ran(arguments: Sequence[str] | None) -> int:
-    parser, known_flags = _parser()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = hyphenated(sys.argv[1:] if arguments is None else arguments)
+    parser, known_flags = parser_for(COMMANDS, given)
     try:
         parsed, unknown = parser.parse_known_args(given)
         _refuse_unknown(unknown, known_flags)
         return int(parsed.run(parsed))
     except StartupError as error:
+        _write_logged()
         print(f"ortolan: {error}", file=sys.stderr)
         return 2
 
 
-def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
-    parser = argparse.ArgumentParser(prog="ortolan", description="A model server for ONNX models.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"ortolan {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    known: list[str] = []
-    serve = commands.add_parser("serve", help="serve models over REST and gRPC", allow_abbrev=False)
-    known += _add_settings(serve)
-    serve.set_defaults(run=_serve, command="serve")
-    models = commands.add_parser("models", help="show what would be served, and why not", allow_abbrev=False)
-    known += _add_settings(models)
-    models.add_argument("--explain", action="store_true", help="say how each model is batched, and why")
-    models.set_defaults(run=_models, command="models")
-    config = commands.add_parser("config", help="print a model's complete configuration", allow_abbrev=False)
-    known += _add_settings(config)
-    config.add_argument("--format", choices=("pbtxt", "json"), default="pbtxt", help="how to print it; default: pbtxt")
-    config.set_defaults(run=_config, command="config")
-    bench = commands.add_parser("bench", help="measure a model: requests/s, latencies, floors", allow_abbrev=False)
-    known += _add_bench_arguments(bench)
-    bench.set_defaults(run=_bench)
-    encrypt = commands.add_parser("encrypt", help="encrypt a model's file", allow_abbrev=False)
-    encrypt.add_argument("model", metavar="MODEL", help="the .onnx file, with all weights inside")
-    encrypt.add_argument("output", metavar="OUTPUT", help="the file to write, which takes the model's place")
-    encrypt.add_argument("--key-file", required=True, help="the file with the key; of several, the first counts")
-    encrypt.set_defaults(run=_encrypt)
-    key = commands.add_parser("api-key", help="make an API key, and its line for --api-keys-file", allow_abbrev=False)
-    key.add_argument("name", metavar="NAME", help="whose it is; the log and the file call it so")
-    key.add_argument(
-        "--scopes",
-        default="infer,read",
-        help="infer, read, admin, infer@MODEL and so on, parted by commas; all: everything; default: infer,read",
-    )
-    key.add_argument("--file", help="the file of --api-keys-file, to put the line into; then only the key is printed")
-    key.set_defaults(run=_api_key)
-    version = commands.add_parser("version", help="print the versions of Ortolan and ONNX Runtime")
-    version.set_defaults(run=_version)
-    return parser, known
+def _write_logged() -> None:
+    """What was logged before an error stands before it."""
+    import logging
+
+    logging.shutdown()
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
-    """One flag for each setting; the values stay text, for Settings to check."""
-    from ortolan.settings import ENVIRONMENT_PREFIX, Settings, flag_of, is_list
+def _add_models_arguments(parser: argparse.ArgumentParser) -> list[str]:
+    parser.add_argument("--explain", action="store_true", help="say how each model is batched, and why")
+    return add_settings(parser)
 
-    parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="a model repository, a model's directory, a .onnx file"
-    )
-    flags: list[str] = []
-    for name, field in Settings.model_fields.items():
-        several = is_list(name)
-        names = [flag_of(name), *_ALIASES.get(name, ())]
-        default = ",".join(map(str, field.default)) if several else field.default
-        parser.add_argument(
-            *names,
-            dest=name,
-            default=argparse.SUPPRESS,
-            metavar=name.rsplit("_", 1)[-1].upper(),
-            help=_help(f"{field.description} [{ENVIRONMENT_PREFIX}{name.upper()}; default: {str(default) or 'none'}]"),
-            **_argument_form(several, field.annotation is bool),
-        )
-        flags += names
-    add_foreign_flags(parser)
-    return flags
+
+def _add_config_arguments(parser: argparse.ArgumentParser) -> list[str]:
+    parser.add_argument("--format", choices=("pbtxt", "json"), default="pbtxt", help="how to print it; default: pbtxt")
+    return add_settings(parser)
 
 
 def _add_bench_arguments(parser: argparse.ArgumentParser) -> list[str]:
@@ -131,16 +88,14 @@ def _add_bench_arguments(parser: argparse.ArgumentParser) -> list[str]:
     return add_arguments(parser)
 
 
-def _help(text: str) -> str:
-    """``text`` as argparse takes it, which fills in what stands behind a percent sign."""
-    return text.replace("%", "%%")
+def _add_completion_arguments(parser: argparse.ArgumentParser) -> list[str]:
+    from ortolan.commands.completion import add_arguments
+
+    return add_arguments(parser)
 
 
-def _argument_form(several: bool, boolean: bool) -> dict[str, Any]:
-    """A list may be given several times; a switch may stand alone for true."""
-    if several:
-        return {"action": "append"}
-    return {"nargs": "?", "const": "true"} if boolean else {}
+def _add_nothing(parser: argparse.ArgumentParser) -> list[str]:  # noqa: ARG001
+    return []
 
 
 def _refuse_unknown(unknown: Sequence[str], known_flags: Sequence[str]) -> None:
@@ -152,21 +107,29 @@ def _refuse_unknown(unknown: Sequence[str], known_flags: Sequence[str]) -> None:
 
 
 def _unknown_flag(flag: str, known_flags: Sequence[str]) -> str:
+    import difflib
+
     nearest = difflib.get_close_matches(flag, known_flags, n=1)
     return f"unknown flag {flag}{f'; did you mean {nearest[0]}?' if nearest else ''}"
 
 
 def _settings(parsed: argparse.Namespace) -> "Settings":
-    from ortolan.settings import likely_misspelt, read_settings
+    from ortolan.hosting.announcement import announcement
+    from ortolan.hosting.local_files import LocalFiles
+    from ortolan.settings import find_hosting, flag_of, given_values, likely_misspelt, read_settings
 
-    flags = {key: value for key, value in vars(parsed).items() if key not in _NO_SETTINGS}
+    flags = with_ports({key: value for key, value in vars(parsed).items() if key not in _NO_SETTINGS})
     paths = [*parsed.paths, *flags.pop("model_repository", [])]
     if paths:
         flags["model_repository"] = paths
     for sentence in likely_misspelt(os.environ):
         print(f"ortolan: {sentence}", file=sys.stderr)
-    settings = read_settings(flags, os.environ)
-    if not settings.model_repository:
+    hosting = find_hosting(flags, os.environ, LocalFiles())
+    settings = read_settings(flags, os.environ, hosting)
+    if hosting is not None and parsed.command == "serve":
+        print(announcement(hosting, flag_of, given_values(flags, os.environ)), flush=True)
+    # Where a platform says later what to load, there may be nothing to begin with.
+    if not settings.model_repository and not settings.sagemaker_multi_model:
         raise StartupError(
             f"say what to serve: ortolan {parsed.command} PATH, where PATH is a model repository or a .onnx file"
         )
@@ -174,28 +137,50 @@ def _settings(parsed: argparse.Namespace) -> "Settings":
 
 
 def _require_runtime() -> None:
+    import importlib.util
+
     if importlib.util.find_spec("onnxruntime") is None:
         raise StartupError(_NO_RUNTIME)
 
 
 def _serve(parsed: argparse.Namespace) -> int:
+    # Until the server itself sees to it. Without, a container's first process would not hear the signal at all.
+    before = signal.signal(signal.SIGTERM, _end_at_once)
+    try:
+        return _served(parsed)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_at_once(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _served(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     _require_runtime()
     from ortolan import logs
+    from ortolan.service_manager import service_manager
 
+    service = service_manager(os.environ)
     if settings.processes > 1:
         from ortolan.replicas.supervisor import supervise
 
-        return supervise(settings)
+        return supervise(settings, service)
     from ortolan.managed_models import model_manager
     from ortolan.server import Server
     from ortolan.settings import held_requests
     from ortolan.summary import summary
 
-    apply_log_settings = logs.set_up(settings.log_settings)
+    process_logs = logs.set_up(settings.log_settings, access_log_file=settings.access_log_file, of_server=True)
     manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), held_requests(os.environ), os.environ)
-    server = Server(settings, manager, lambda started: print(summary(started), flush=True), apply_log_settings)
-    return _run(server.run())
+
+    def announce(started: Server) -> None:
+        print(summary(started), flush=True)
+
+    write_access = process_logs.write_access
+    server = Server(settings, manager, announce, process_logs, service=service, write_access=write_access)
+    return _run(server.run)
 
 
 def _models(parsed: argparse.Namespace) -> int:
@@ -214,7 +199,7 @@ def _models(parsed: argparse.Namespace) -> int:
         await manager.stop()
         return text, bool(manager.failures())
 
-    text, failed = _run(shown())
+    text, failed = _run(shown)
     print(text)
     return 1 if failed else 0
 
@@ -227,7 +212,7 @@ def _config(parsed: argparse.Namespace) -> int:
     from ortolan.summary import config_text
 
     logs.set_up(settings.log_settings)
-    model = _run(load_single_model(settings, os.environ))
+    model = _run(lambda: load_single_model(settings, os.environ))
     for failed, reasons in model.failures.items():
         print(f"ortolan: model '{failed}' cannot be served: {'; '.join(reasons)}", file=sys.stderr)
     if model.config is not None:
@@ -246,40 +231,27 @@ def _bench(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _encrypt(parsed: argparse.Namespace) -> int:
-    from pathlib import Path
+def _completion(parsed: argparse.Namespace) -> int:
+    from ortolan.commands.command_line import whole_parser
+    from ortolan.commands.completion import command_lines
+    from ortolan.commands.completion_scripts import SCRIPTS
+    from ortolan.settings import choices_of_flags
 
-    from ortolan.repository.encrypting import encrypt_model
-
-    encrypt_model(Path(parsed.model), Path(parsed.output), Path(parsed.key_file))
+    parser, _ = whole_parser(COMMANDS, [*COMMANDS])
+    print(SCRIPTS[parsed.shell](command_lines(parser, choices_of_flags())), end="")
     return 0
 
 
-def _api_key(parsed: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from ortolan.frontends.access.api_keys import append_line, new_key
-
-    scopes = [] if parsed.scopes == "all" else [scope.strip() for scope in parsed.scopes.split(",")]
-    try:
-        key, line = new_key(parsed.name, scopes)
-        if parsed.file:
-            append_line(Path(parsed.file), line)
-    except ValueError as error:
-        raise StartupError(f"api-key: {error}") from None
-    shown = f"The key, which nothing shows again:\n  {key}\nThe line for the file of --api-keys-file:\n  {line}"
-    print(key if parsed.file else shown)
-    return 0
-
-
-def _run(work: Coroutine[None, None, _T]) -> _T:
+def _run(work: Callable[[], Coroutine[None, None, _T]]) -> _T:
     """Run ``work`` on uvloop, or on asyncio's own loop where uvloop does not exist (Windows)."""
+    import asyncio
+
     if sys.platform == "win32":
-        return asyncio.run(work)
+        return asyncio.run(work())
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+        return runner.run(work())
 
 
 def _version(parsed: argparse.Namespace) -> int:  # noqa: ARG001
@@ -289,3 +261,18 @@ def _version(parsed: argparse.Namespace) -> int:  # noqa: ARG001
     print(f"ortolan {__version__}")
     print(f"onnxruntime {RUNTIME_VERSION} ({', '.join(available_providers())})")
     return 0
+
+
+COMMANDS = {
+    "serve": Command("serve models over REST and gRPC", add_settings, _serve),
+    "models": Command("show what would be served, and why not", _add_models_arguments, _models),
+    "config": Command("print a model's complete configuration", _add_config_arguments, _config),
+    "health": module_command("whether a server is ready, as an exit code", "ortolan.commands.health"),
+    "status": module_command("what a running server does, renewed as it goes", "ortolan.commands.status"),
+    "doctor": module_command("what keeps a server from serving here, and what to do", "ortolan.commands.doctor"),
+    "bench": Command("measure a model: requests/s, latencies, floors", _add_bench_arguments, _bench),
+    "encrypt": module_command("encrypt a model's file", "ortolan.commands.encrypt"),
+    "api-key": module_command("make an API key, and its line for --api-keys-file", "ortolan.commands.api_key"),
+    "completion": Command("print a script for a shell's completion", _add_completion_arguments, _completion),
+    "version": Command("print the versions of Ortolan and ONNX Runtime", _add_nothing, _version),
+}

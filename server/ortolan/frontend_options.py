@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+from ortolan.core.metrics_config import parse_metrics_config
 from ortolan.frontends.access.access import CREDENTIAL_HEADERS, Access
 from ortolan.frontends.grpc.options import GrpcOptions, KeepAlive
 from ortolan.frontends.header_forwarding import HeaderForwarding
+from ortolan.frontends.metrics import MetricsOptions
 from ortolan.frontends.rest.hosts import AllowedHosts
 from ortolan.frontends.rest.http_limits import HttpLimits
 from ortolan.frontends.rest.inference_exchange import RestOptions
+from ortolan.frontends.rest.platform_options import PlatformOptions, SageMakerOptions, VertexOptions
 from ortolan.frontends.restriction import Restrictions, grpc_restrictions, http_restrictions
 from ortolan.frontends.tls.tls_files import GRPC_TLS_FLAGS, TlsFiles
 from ortolan.settings import Settings
@@ -27,6 +30,30 @@ def rest_options(settings: Settings, access: Access) -> RestOptions:
         forwarding=HeaderForwarding(pattern, flag, _secrets(restrictions)),
         held_bytes=_held_bytes(settings),
         access=access,
+        platforms=_platforms(settings),
+    )
+
+
+def _platforms(settings: Settings) -> PlatformOptions:
+    s = settings
+    sagemaker = SageMakerOptions(
+        s.sagemaker_default_model,
+        s.sagemaker_inference_type,
+        s.sagemaker_ping_mode == "ready",
+        s.sagemaker_multi_model,
+    )
+    vertex = VertexOptions(s.vertex_ai_predict_route, s.vertex_ai_health_route, s.vertex_ai_default_model)
+    return PlatformOptions(sagemaker if s.allow_sagemaker else None, vertex if s.allow_vertex_ai else None)
+
+
+def metrics_options(settings: Settings, visible_gpus: str | None) -> MetricsOptions:
+    """``visible_gpus`` is CUDA_VISIBLE_DEVICES. Raises StartupError for a wrong ``--metrics-config``."""
+    return MetricsOptions(
+        config=parse_metrics_config(settings.metrics_config),
+        interval_s=settings.metrics_interval_ms / 1000,
+        cpu=settings.allow_cpu_metrics,
+        gpu=settings.allow_gpu_metrics,
+        visible_gpus=visible_gpus,
     )
 
 

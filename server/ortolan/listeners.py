@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from ortolan.access_options import Doorkeepers
 from ortolan.core.inference_core import InferenceCore
-from ortolan.frontend_options import grpc_options, grpc_tls, http_limits, http_tls, rest_options
+from ortolan.frontend_options import grpc_options, grpc_tls, http_limits, http_tls, metrics_options, rest_options
 from ortolan.frontends.grpc.grpcio_server import GrpcioServer
 from ortolan.frontends.grpc.http2_server import Http2Server
 from ortolan.frontends.grpc.methods import served_methods
 from ortolan.frontends.http_server import HttpServer
-from ortolan.frontends.metrics import metrics_app
+from ortolan.frontends.metrics import MetricsPage, metrics_app, metrics_router
 from ortolan.frontends.one_port.port import OnePort
 from ortolan.frontends.rest.app import RestApp
 from ortolan.frontends.rest.bounded_connection import bounded_protocol
@@ -31,7 +31,7 @@ class Listeners:
     metrics: HttpServer | None
     grpc: Http2Server | GrpcioServer | OnePort | None
     keepers: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
-    """What is to run as long as they are open, until cancelled: certificates follow their files."""
+    """What is to run as long as they are open, until cancelled: certificates follow their files, load is measured."""
 
 
 def open_listeners(core: InferenceCore, settings: Settings, access: Doorkeepers) -> Listeners:
@@ -41,8 +41,9 @@ def open_listeners(core: InferenceCore, settings: Settings, access: Doorkeepers)
     grpc: Http2Server | GrpcioServer | OnePort | None = None
     shared = s.processes > 1
     tls = _PortsTls(s)
+    page = MetricsPage(core, metrics_options(s, core.visible_gpus)) if s.allow_metrics else None
     if s.allow_http:
-        app = RestApp(core, rest_options(s, access.http))
+        app = RestApp(core, rest_options(s, access.http), (metrics_router(page),) if page else ())
         protocol = HttpService(app).protocol
         if s.one_port:
             options = grpc_options(s, access.grpc)
@@ -53,10 +54,10 @@ def open_listeners(core: InferenceCore, settings: Settings, access: Doorkeepers)
             protocol = cast("type[asyncio.Protocol]", tls.http.port(speaks).over(protocol))
         grace_s = s.exit_timeout_secs
         http = HttpServer(app, s.http_address, s.http_port, "--http-port", grace_s, protocol, shared=shared)
-    if s.allow_metrics:
+    if page is not None:
         bounded = bounded_protocol(HttpBounds(http_limits(s)))
         metrics = HttpServer(
-            metrics_app(core), s.metrics_host, s.metrics_port, "--metrics-port", 1, bounded, shared=shared
+            metrics_app(page), s.metrics_host, s.metrics_port, "--metrics-port", 1, bounded, shared=shared
         )
     if s.allow_grpc and not s.one_port:
         options = grpc_options(s, access.grpc)
@@ -66,7 +67,7 @@ def open_listeners(core: InferenceCore, settings: Settings, access: Doorkeepers)
             grpc = Http2Server(methods, s.grpc_address, s.grpc_port, options, port_tls)
         else:
             grpc = GrpcioServer(methods, s.grpc_address, s.grpc_port, options, tls.grpc)
-    return Listeners(http, metrics, grpc, tls.keepers)
+    return Listeners(http, metrics, grpc, (*tls.keepers, *((page.keep,) if page else ())))
 
 
 class _PortsTls:

@@ -1,6 +1,8 @@
 """The settings → the manager of the models that they name, with everything that loading needs."""
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from ortolan.core import compiled_cache
 from ortolan.core.cache_config import parse_cache_config
@@ -9,6 +11,7 @@ from ortolan.core.load_failure import PATIENCE_S
 from ortolan.core.memory_amount import amount_of
 from ortolan.core.memory_limit import MemoryLimit, allowed_bytes
 from ortolan.core.memory_meter import available_bytes
+from ortolan.core.metrics_config import parse_metrics_config
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.private_model import CopyRules
@@ -18,6 +21,7 @@ from ortolan.core.response_cache import ResponseCache
 from ortolan.execution import session
 from ortolan.execution.calibration_cache import CalibrationCache
 from ortolan.execution.compiled_store import CompiledStore
+from ortolan.execution.detailed_statistics import DetailOptions
 from ortolan.execution.device_share import DeviceShares
 from ortolan.execution.devices import take_inventory
 from ortolan.execution.request_queue import QueueLimits
@@ -28,6 +32,8 @@ from ortolan.repository.override_directory import OverrideDirectories
 from ortolan.repository.private_files import unknown
 from ortolan.repository.sources.mirrors import Mirrors
 from ortolan.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 # How long each of several processes waits for a model to be compiled, as ``compiled_cache.PATIENCE_S`` is for one.
 _PATIENCE_OF_SEVERAL_S = 60.0
@@ -47,6 +53,11 @@ def model_manager(
     inventory = take_inventory(providers, visible_gpus, settings.device)
     if inventory.usable_gpus:
         session.preload_gpu_libraries()
+    if inventory.lacks_gpus and settings.device == "auto":
+        _log.warning(
+            "this ONNX Runtime is for GPUs, and no GPU was found: models run on the CPU. "
+            "A container has to be given its GPUs: docker run --gpus all, or a limit of nvidia.com/gpu"
+        )
     contents = None if settings.model_control_mode == "none" else FileContents()
     options = LoadingOptions(
         inventory=inventory,
@@ -72,6 +83,7 @@ def model_manager(
         hop_ns=measured_hop_ns(),
         engines=settings.tensorrt_engines,
         rate_limiter=rate_limiter_for(settings.rate_limit, settings.rate_limit_resource),
+        detail=_detail(settings),
     )
     return ModelManager(
         mirrors.roots,
@@ -87,7 +99,16 @@ def model_manager(
         mirrors=mirrors,
         rules=_residency_rules(settings),
         patience_s=PATIENCE_S,
+        placed_base=Path(settings.sagemaker_models_directory) if settings.sagemaker_multi_model else None,
+        roots_wait_s=settings.model_repository_wait_secs,
     )
+
+
+def _detail(settings: Settings) -> DetailOptions:
+    """Raises StartupError for a wrong ``--metrics-config``."""
+    config = parse_metrics_config(settings.metrics_config)
+    told = settings.allow_metrics
+    return DetailOptions(histograms=told and config.histograms, summaries=told and config.summaries)
 
 
 def memory_limit(settings: Settings) -> MemoryLimit:
@@ -100,7 +121,9 @@ def _residency_rules(settings: Settings) -> ResidencyRules:
     budget = settings.model_memory_budget
     return ResidencyRules(
         budget_bytes=amount_of(budget, available_bytes()) if budget else 0,
-        may_unload=settings.load_on_demand or settings.model_control_mode == "explicit",
+        # SageMaker counts on it that what it had loaded is there, and makes room itself when it is told to.
+        may_unload=(settings.load_on_demand or settings.model_control_mode == "explicit")
+        and not settings.sagemaker_multi_model,
         on_demand=settings.load_on_demand,
         wait_s=settings.load_on_demand_wait_secs,
         unload_idle_s=settings.model_idle_secs,

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 from ortolan.access_options import doorkeepers
+from ortolan.core.access_log import AccessLog, Write
 from ortolan.core.inference_core import InferenceCore
 from ortolan.core.load_threads import LOAD_THREADS
 from ortolan.core.log_settings import LogControl, LogSettings
@@ -20,13 +21,13 @@ from ortolan.core.model_manager import ModelManager
 from ortolan.core.repository_watch import RepositoryWatch
 from ortolan.core.shared_memory import SharedMemoryRegions
 from ortolan.core.shared_tensors import SharedTensors
-from ortolan.core.trace_config import parse_trace_config
-from ortolan.core.tracing import Tracing
 from ortolan.execution.thread_turns import take_short_turns
 from ortolan.listeners import Listeners, open_listeners
 from ortolan.managed_models import memory_limit
 from ortolan.membership import Alone, Membership
+from ortolan.service_manager import ServiceManager
 from ortolan.settings import Settings
+from ortolan.trace_options import tracing_of
 
 _log = logging.getLogger(__name__)
 _WORKERS = "worker"
@@ -45,25 +46,29 @@ class Server:
         announce: Callable[["Server"], None],
         apply_log_settings: Callable[[LogSettings], None],
         membership: Membership | None = None,
+        service: ServiceManager | None = None,
+        write_access: Write | None = None,
     ) -> None:
         """Build what needs no port; ``announce`` is called once the models are loaded and every door is open.
 
-        ``apply_log_settings`` makes the process log otherwise. Without ``membership`` it is alone on its ports. Raises
-        StartupError for a wrong ``--trace-config``.
+        ``apply_log_settings`` makes the process log otherwise, ``write_access`` writes lines of the access log. Without
+        ``membership`` it is alone on its ports. Raises StartupError for a wrong ``--trace-config``.
         """
         self.settings = settings
         self._announce = announce
         self._membership: Membership = membership or Alone()
+        self._service = service or ServiceManager()
         self.manager = manager
         self.core = InferenceCore(
             self.manager,
             settings.id,
             settings.model_control_mode,
             settings.strict_readiness,
-            Tracing(parse_trace_config(settings.trace_config), self._file_suffix),
+            tracing_of(settings, self._membership.number),
             LogControl(settings.log_settings, apply_log_settings),
             SharedTensors(SharedMemoryRegions(settings.allow_client_shm), settings.max_queue_bytes),
             self._membership.processes,
+            _access_log(settings, write_access),
         )
         self._workers = ThreadPoolExecutor(thread_name_prefix=_WORKERS)
         self._end_s = 0.0
@@ -72,16 +77,12 @@ class Server:
         self._drain_delay_s = 0.0
         self.listeners: Listeners
 
-    @property
-    def _file_suffix(self) -> str:
-        """What tells its files from those of others."""
-        return f".replica{self._membership.number}" if self._membership.number else ""
-
     async def run(self) -> int:
         """Serve until a signal comes; the process' exit code. Raises StartupError when a port is taken."""
         take_short_turns()
         asyncio.get_running_loop().set_default_executor(self._workers)
         self._watch_signals()
+        self._service.loading()
         # A reference of its own: the loop keeps none.
         self._limiting = asyncio.create_task(memory_limit(self.settings).keep())
         opens_late = self._membership.opens_late or self.settings.listen_when_loaded
@@ -97,7 +98,8 @@ class Server:
         if self.listeners.grpc:
             await self.listeners.grpc.start()
         loading = loading or asyncio.create_task(self._load_models())
-        keeping = [asyncio.create_task(keep()) for keep in (*access.keepers, *self.listeners.keepers)]
+        keepers = (*access.keepers, *self.listeners.keepers, self._service.keep_alive)
+        keeping = [asyncio.create_task(keep()) for keep in keepers]
         try:
             code = await self._serve(loading)
         finally:
@@ -138,6 +140,7 @@ class Server:
         if not self.core.draining:
             self._drain_delay_s = delay_s
             self.core.set_draining()
+            self._service.stopping()
         elif by in self._stopped_by or not delay_s:
             self._drain_delay_s = 0.0
         self._stopped_by.add(by)
@@ -177,6 +180,7 @@ class Server:
 
     async def _serve_until_stopped(self) -> None:
         self._announce(self)
+        self._service.ready(f"versions of models that are served: {sum(1 for _ in self.manager.serving())}")
         self.manager.compiled.begin_serving()
         background = [asyncio.create_task(self.manager.watch()), asyncio.create_task(self.manager.residency.watch())]
         if self.settings.model_control_mode == "poll":
@@ -233,6 +237,8 @@ class Server:
             await asyncio.wait_for(self.manager.stop(), max(0.5, end - loop.time()))
         # Here and now: nobody is served any more, and the workers may all be stuck.
         self.core.tracing.close()
+        if self.core.access_log is not None:
+            self.core.access_log.close()
 
     def _work_outlasts(self) -> bool:
         """Whether a worker is still at something, for whose end the interpreter would wait, after the grace period."""
@@ -241,6 +247,13 @@ class Server:
         for worker in workers:
             worker.join(max(_ENDING_S, self._end_s - asyncio.get_running_loop().time()))
         return any(worker.is_alive() for worker in workers)
+
+
+def _access_log(settings: Settings, write: Write | None) -> AccessLog | None:
+    if settings.access_log == "off" or write is None:
+        return None
+    probes = (settings.vertex_ai_health_route,) if settings.allow_vertex_ai else ()
+    return AccessLog(write, settings.access_log, probes)
 
 
 def _models_run() -> bool:

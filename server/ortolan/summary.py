@@ -152,7 +152,8 @@ def _access(settings: Settings) -> str:
         return "open to everybody, administration too"
     if is_loopback(settings.http_address) and is_loopback(settings.grpc_address):
         return "open to everybody on this machine"
-    return "open to everybody who reaches it; administration is closed (--api-keys-file, --admin-operations)"
+    closed = "open to everybody who reaches it; administration is closed (--api-keys-file, --admin-operations)"
+    return f"{closed}, but for SageMaker's /models" if settings.sagemaker_multi_model else closed
 
 
 def _address(host: str, port: int) -> str:

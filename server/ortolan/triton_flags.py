@@ -4,18 +4,18 @@ import argparse
 import sys
 
 # They have no meaning here and are accepted, so that its Helm charts and scripts work.
-_WITHOUT_EFFECT = (
+WITHOUT_EFFECT = (
     "--backend-directory --repoagent-directory --cache-directory --pinned-memory-pool-byte-size "
     "--cuda-memory-pool-byte-size --buffer-manager-thread-count --min-supported-compute-capability "
-    "--enable-peer-access --cuda-virtual-address-size --allow-sagemaker --allow-vertex-ai "
+    "--enable-peer-access --cuda-virtual-address-size --sagemaker-safe-port-range --sagemaker-thread-count "
+    "--vertex-ai-thread-count "
     "--model-load-retry-count --model-load-gpu-limit --host-policy "
-    "--http-thread-count --reuse-http-port "
-    "--grpc-infer-thread-count --grpc-infer-allocation-pool-size --grpc-max-response-pool-size --reuse-grpc-port "
-    "--metrics-config --metrics-interval-ms --allow-gpu-metrics --allow-cpu-metrics".split()
+    "--http-thread-count --reuse-http-port --grpc-infer-thread-count --grpc-infer-allocation-pool-size "
+    "--grpc-max-response-pool-size --reuse-grpc-port".split()
 )
 
 # Its older flags, and what they are called in --trace-config.
-_TRACE_FLAGS = {
+TRACE_FLAGS = {
     "--trace-file": "triton,file",
     "--trace-level": "level",
     "--trace-rate": "rate",
@@ -23,14 +23,19 @@ _TRACE_FLAGS = {
     "--trace-log-frequency": "triton,log-frequency",
 }
 
-# What its --backend-config may say that is a setting of ours.
+# Its ports for hosting platforms, whose routes are on the HTTP port here.
+HTTP_PORTS = ("--sagemaker-port", "--vertex-ai-port")
+
+BACKEND_CONFIG = "--backend-config"
+# What it may say that is a setting of ours.
 _BATCH_SIZE_CONFIGS = ("default-max-batch-size=", "onnxruntime,default-max-batch-size=")
 
 
 def add_foreign_flags(parser: argparse.ArgumentParser) -> None:
     """Have ``parser`` take them, with ``=`` or without; none is in its help."""
-    foreign = dict.fromkeys(_WITHOUT_EFFECT, _WithoutEffect) | dict.fromkeys(_TRACE_FLAGS, _TraceFlag)
-    foreign |= {"--backend-config": _BackendConfig}
+    foreign = dict.fromkeys(WITHOUT_EFFECT, _WithoutEffect) | dict.fromkeys(TRACE_FLAGS, _TraceFlag)
+    foreign |= {BACKEND_CONFIG: _BackendConfig}
+    foreign |= dict.fromkeys(HTTP_PORTS, _HttpPort)
     for flag, action in foreign.items():
         parser.add_argument(flag, action=action, nargs="?", dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
@@ -46,8 +51,15 @@ class _TraceFlag(_WithoutEffect):
     """Takes an older flag for what --trace-config says now."""
 
     def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:  # noqa: ARG002
-        given = [*getattr(namespace, "trace_config", ()), f"{_TRACE_FLAGS[option_string or '']}={values or ''}"]
+        given = [*getattr(namespace, "trace_config", ()), f"{TRACE_FLAGS[option_string or '']}={values or ''}"]
         setattr(namespace, "trace_config", given)  # noqa: B010 - typed object
+
+
+class _HttpPort(_WithoutEffect):
+    """Takes the port of a platform for that of HTTP."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:  # noqa: ARG002
+        setattr(namespace, "http_port", values or "")  # noqa: B010 - typed object
 
 
 class _BackendConfig(_WithoutEffect):

@@ -45,7 +45,7 @@ def test_the_requests_id_and_what_was_forwarded_of_its_headers_are_there_when_it
 def test_each_time_is_an_object_as_in_tritons_files() -> None:
     trace = trace_of()
     trace.at("REQUEST_START", 100)
-    trace.executed(50, ExecutionTimes(200, 210, 290, 300))
+    trace.executed(50, ExecutionTimes(200, 210, 290, 300), 8)
     assert written(trace)[1:] == [
         {"id": 7, "timestamps": [{"name": "REQUEST_START", "ns": 100}]},
         {"id": 7, "timestamps": [{"name": "QUEUE_START", "ns": 150}]},

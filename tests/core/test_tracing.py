@@ -135,7 +135,7 @@ def test_an_operator_who_gives_a_level_and_no_file_is_told_that_nothing_is_writt
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tracing = Tracing(TraceSettings(level=("TIMESTAMPS",)))
-    assert "nothing is traced: start the server with --trace-config triton,file=PATH" in caplog.text
+    assert "nothing is traced: trace file name is not given: start the server with --trace-config" in caplog.text
     assert (tracing.settings("m").level, tracing.on) == (("TIMESTAMPS",), False)
     tracing.close()
 

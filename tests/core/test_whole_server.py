@@ -1,7 +1,7 @@
 import pytest
 
+from ortolan.core.merged_index import merged_index, states_of
 from ortolan.core.model_records import IndexEntry as Entry
-from ortolan.core.whole_server import merged_index
 
 # the indexes of two processes, and what clients are told
 INDEXES = [
@@ -29,3 +29,9 @@ def test_an_index_tells_of_each_version_the_state_that_is_worst(
     one: list[Entry], other: list[Entry], told: list[Entry]
 ) -> None:
     assert merged_index([one, other]) == merged_index([other, one]) == told
+
+
+def test_versions_are_counted_by_the_state_that_is_worst() -> None:
+    one = [["m", "1", "READY"], ["m", "2", "READY"], ["gone", "", ""]]
+    other = [["m", "1", "LOADING"], ["m", "2", "READY"]]
+    assert states_of([one, other]) == {"LOADING": 1, "READY": 1}

@@ -16,6 +16,7 @@ from http_doors import LONGEST_S, Doors, until
 from onnx import TensorProto
 from onnx.helper import make_node
 
+from ortolan.core.direct_inference import DirectInference
 from ortolan.core.served_version import ServedVersion
 from ortolan.core.trace_settings import TIMESTAMPS, TraceSettings
 from ortolan.core.tracing import Tracing
@@ -23,6 +24,7 @@ from ortolan.execution.model_statistics import FailureReason
 from ortolan.frontends.http_server import HttpServer
 from ortolan.frontends.rest.inference_exchange import RestOptions
 from ortolan.frontends.rest.known_heads import KnownHeads
+from ortolan.frontends.restriction import NO_RESTRICTIONS, Restrictions, http_restrictions
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ENDLESS = 2.0**40
@@ -47,10 +49,10 @@ MODELS = {
 
 
 @asynccontextmanager
-async def serving(repository: Path, *models: str) -> AsyncIterator[Doors]:
+async def serving(repository: Path, *models: str, restrictions: Restrictions = NO_RESTRICTIONS) -> AsyncIterator[Doors]:
     for name in models:
         onnx_models.save_version(repository, name, MODELS[name][0], config=MODELS[name][1])
-    async with http_doors.opened(repository, RestOptions(1 << 20)) as doors:
+    async with http_doors.opened(repository, RestOptions(1 << 20, restrictions=restrictions)) as doors:
         yield doors
 
 
@@ -382,6 +384,45 @@ async def test_traced_requests_are_answered_and_traced(tmp_path: Path) -> None:
         assert (direct(doors), (await client.ask(doubled(6))).numbers, direct(doors)) == (1, [12] * 4, 2)
         doors.core.tracing.close()
         assert len({each["id"] for each in json.loads((tmp_path / "trace").read_text())}) == 2
+
+
+async def test_requests_that_are_not_chosen_to_be_traced_go_the_direct_way_and_are_counted(tmp_path: Path) -> None:
+    async with serving(tmp_path, "double") as doors, Client.of(doors.own) as client:
+        path = tmp_path / "trace"
+        settings = TraceSettings((TIMESTAMPS,), rate=3, file=str(path))
+        tracing = doors.core.tracing = Tracing(settings)
+        doors.core.direct = DirectInference(doors.core._manager, tracing)
+        for number in range(1, 10):
+            assert (await client.ask(doubled(number))).numbers == [2 * number] * 4
+        tracing.close()
+        # All but the first two, from which head and body were learned, and the traced ones.
+        assert direct(doors) == 9 - 2 - 3
+        assert len({each["id"] for each in json.loads(path.read_text())}) == 3
+
+
+async def test_a_callers_span_that_nobody_follows_is_not_in_the_way(tmp_path: Path) -> None:
+    async with serving(tmp_path, "double") as doors, Client.of(doors.own) as client:
+        for number in range(1, 6):
+            span = f"traceparent: 00-{number:032x}-{number:016x}-01\r\ntracestate: a={number}"
+            data = in_binary("double", IN_BINARY, span, x=row(number))
+            assert await client.ask(data) == await usual(doors, data)
+        assert (direct(doors), len(heads(doors)._known)) == (3, 1)
+
+
+@pytest.mark.parametrize("name", ["X-Request-Id", "TraceParent", "tracestate"])
+async def test_a_header_that_is_a_secret_is_looked_at_in_each_request(tmp_path: Path, name: str) -> None:
+    restrictions = http_restrictions([f"inference:{name}=secret"])
+    async with serving(tmp_path, "double", restrictions=restrictions) as doors, Client.of(doors.own) as client:
+        for value, status in (("secret", 200), ("wrong", 403), ("secret", 200), ("secret", 200), ("wrong", 403)):
+            data = in_binary("double", IN_BINARY, f"{name}: {value}", x=row(1))
+            assert (await client.ask(data)).status == (await usual(doors, data)).status == status
+
+
+async def test_an_id_before_the_first_line_is_refused_whatever_came_before(tmp_path: Path) -> None:
+    async with serving(tmp_path, "double") as doors, Client.of(doors.own) as client:
+        await client.ask(b"\r\n" + doubled(1), doubled(2), b"\r\n" + doubled(3))
+        data = b"\r\nX-Request-Id: foo\r\n" + doubled(4)
+        assert (await client.ask(data)).status == (await usual(doors, data)).status == 400
 
 
 @pytest.mark.parametrize("in_head", [False, True])

@@ -31,7 +31,7 @@ def read(**changes: bytes | None) -> RequestHead | Refusal:
 
 
 def test_a_call_has_its_method_and_nothing_else() -> None:
-    assert read() == RequestHead(RPC, accepts=("",))
+    assert read() == RequestHead(RPC, accepts=("",), path=b"/s/M")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class CachedAnswers:
         start_ns = time.monotonic_ns()
         if answer := await _kept(response.outputs, self._cache.max_bytes):
             self._cache.keep(key, answer)
-        self._statistics.cache_miss.add(lookup_ns + time.monotonic_ns() - start_ns)
+        self._statistics.count_cache_miss(lookup_ns + time.monotonic_ns() - start_ns, int(time.time() * 1000))
         return response
 
     def _in_order_of(self, request: InferenceRequest, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ortolan.core.request_note import RequestNote
 from ortolan.execution.answer import Answer
 from ortolan.execution.direct_request import Asker, DirectRequest, DirectTerms
 from ortolan.inference.datatypes import Array, Datatype
@@ -54,6 +55,11 @@ class DirectForm:
             return None
         own.touch()
         return request
+
+    def tell(self, note: RequestNote) -> None:
+        """What the request is that ``note`` is about."""
+        note.asks(self.asked_name, self._terms.version)
+        note.inference_id = self._terms.request_id
 
     def response(self, answer: Answer) -> InferenceResponse:
         """``answer`` as clients are told it."""

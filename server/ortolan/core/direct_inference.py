@@ -30,8 +30,10 @@ class DirectInference:
     def begin(
         self, form: DirectForm, inputs: Mapping[str, Array], asker: Asker, deadline_ns: int = 0
     ) -> DirectRequest | None:
-        """Ask for the answer to a request of this form. None where it has to be asked for as others are."""
-        if self._tracing.on:
+        """Ask for the answer to a request of this form, which no caller traces. None where it has to be asked for as
+        others are.
+        """
+        if self._tracing.on and not self._tracing.passes_over(form.asked_name):
             return None
         try:
             version = self._manager.find(form.asked_name, form.asked_version)

@@ -14,6 +14,7 @@ from ortolan.core.model_records import Candidate, Model
 from ortolan.core.response_cache import ResponseCache
 from ortolan.core.served_version import ServedVersion
 from ortolan.errors import InvalidArgument
+from ortolan.execution.detailed_statistics import DetailOptions
 from ortolan.repository.file_checks import FileChecks
 from ortolan.repository.golden_files import golden_place
 from ortolan.repository.label_file import read_labels
@@ -26,9 +27,15 @@ class EnsembleLoader:
     """Loads ensembles. Lives on the event loop."""
 
     def __init__(
-        self, models: Mapping[str, Model], load_threads: LoadThreads, cache: ResponseCache | None, rules: FileRules
+        self,
+        models: Mapping[str, Model],
+        load_threads: LoadThreads,
+        cache: ResponseCache | None,
+        rules: FileRules,
+        detail: DetailOptions = DetailOptions(),  # noqa: B008 - frozen
     ) -> None:
-        """``models`` are all there are, as they come and go."""
+        """``models`` are all there are, as they come and go; ``detail``: what is counted of each request."""
+        self._detail = detail
         self._rules = rules
         self._models = models
         self._load_threads = load_threads
@@ -69,7 +76,8 @@ class EnsembleLoader:
             if missing := self.missing(candidate):
                 raise InvalidArgument(missing)
             duration_ns = time.monotonic_ns() - start_ns
-            version = EnsembleVersion(number, config, graph, models, labels, duration_ns, self._cache)
+            counts = self._detail.statistics(config.first_response_bounds_ms)
+            version = EnsembleVersion(number, config, graph, models, labels, duration_ns, self._cache, counts)
             # It takes over from the trial, so that its models have somebody who holds them all the time.
             version.start()
             return version

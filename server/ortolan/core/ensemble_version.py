@@ -51,6 +51,7 @@ class EnsembleVersion:
         labels: Mapping[str, tuple[str, ...]],
         load_duration_ns: int = 0,
         cache: ResponseCache | None = None,
+        statistics: ModelStatistics | None = None,
     ) -> None:
         """``models`` are those of the graph's steps, in their order; ``labels`` are those of its own outputs."""
         self.memory = MemoryUse()
@@ -64,7 +65,8 @@ class EnsembleVersion:
         self.signature: ModelSignature = replace(config.signature, sequences=sequences)
         self.identity = object()
         self.labels = labels
-        self.statistics = ModelStatistics(load_duration_ns=load_duration_ns)
+        self.statistics = statistics or ModelStatistics()
+        self.statistics.load_duration_ns = load_duration_ns
         self._graph = graph
         self._models = tuple(models)
         self._all_outputs = tuple(spec.name for spec in config.outputs)
@@ -81,6 +83,10 @@ class EnsembleVersion:
     def waiting_requests(self) -> int:
         """It has no queue: who waits does so in the queue of a step's model."""
         return 0
+
+    @property
+    def queue_age_s(self) -> float:
+        return 0.0
 
     @property
     def schedulers(self) -> Sequence[AnyScheduler]:
@@ -120,13 +126,13 @@ class EnsembleVersion:
             trace.entered(request.inputs)
         names = tuple(output.name for output in request.outputs) or self._all_outputs
         runs = self._runs_for(names)
-        walk = _Walk(self, request, StepTensors(request.inputs, runs, names))
+        walk = _Walk(self, request, StepTensors(request.inputs, runs, names), trace)
         with counting_failures(self.statistics, start_ns):
             await in_order(runs, walk.ask)
             outputs = walk.tensors.named(names)
         times = self._count(rows, start_ns, walk.timing)
         if trace is not None:
-            trace.executed(walk.timing.queue_ns, times)
+            trace.walked(walk.timing.queue_ns, times)
             trace.left(outputs)
         if any(output.class_count for output in request.outputs):
             outputs = self._with_classes(request, outputs)
@@ -135,7 +141,9 @@ class EnsembleVersion:
     def _runs_for(self, names: tuple[str, ...]) -> tuple[StepRun, ...]:
         return self._all_runs if set(names) == set(self._all_outputs) else self._graph.runs_for(names)
 
-    async def ask(self, run: StepRun, request: InferenceRequest, inputs: tuple[Tensor, ...]) -> InferenceResponse:
+    async def ask(
+        self, run: StepRun, request: InferenceRequest, inputs: tuple[Tensor, ...], trace: Trace | None = None
+    ) -> InferenceResponse:
         """What the model of one step answers to its ``inputs``. Raises as ``infer`` does."""
         step = self._graph.steps[run.index]
         asked = replace(
@@ -146,7 +154,11 @@ class EnsembleVersion:
             outputs=tuple(RequestedOutput(theirs) for theirs in run.outputs),
         )
         try:
-            return await self._models[run.index].infer(asked)
+            model = self._models[run.index]
+            if trace is None:
+                return await model.infer(asked)
+            with trace.step(model.name, model.number) as step_trace:
+                return await model.infer(asked, step_trace)
         except OrtolanError as error:
             raise _told_by(self.name, error) from error
 
@@ -156,8 +168,8 @@ class EnsembleVersion:
         output_start_ns = start_ns + timing.compute_ns - timing.output_ns
         times = ExecutionTimes(start_ns, input_end_ns, output_start_ns, start_ns + timing.compute_ns)
         self.statistics.count_execution(rows, times)
-        self.statistics.count_success(rows, timing.queue_ns, times)
-        self.statistics.count_answer(time.monotonic_ns() - start_ns, int(time.time() * 1000))
+        duration_ns = time.monotonic_ns() - start_ns
+        self.statistics.count_answered(rows, timing.queue_ns, times, duration_ns, int(time.time() * 1000))
         return times
 
     def _with_classes(self, request: InferenceRequest, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -210,14 +222,17 @@ def _told_by(ensemble: str, error: OrtolanError) -> OrtolanError:
 class _Walk:
     """One request on its way through the steps."""
 
-    def __init__(self, ensemble: EnsembleVersion, request: InferenceRequest, tensors: StepTensors) -> None:
+    def __init__(
+        self, ensemble: EnsembleVersion, request: InferenceRequest, tensors: StepTensors, trace: Trace | None
+    ) -> None:
         self._ensemble = ensemble
         self._request = request
+        self._trace = trace
         self.tensors = tensors
         self.timing = ResponseTiming(0, 0, 0)
 
     async def ask(self, run: StepRun) -> None:
-        response = await self._ensemble.ask(run, self._request, self.tensors.taken_by(run))
+        response = await self._ensemble.ask(run, self._request, self.tensors.taken_by(run), self._trace)
         self.tensors.put(run, response.outputs)
         if response.timing is not None:
             self.timing = self.timing.plus(response.timing)

@@ -87,5 +87,5 @@ def step_models(config: ModelConfig, entry: ModelEntry, listing: RepositoryListi
 
 
 def _full_name(name: str, entry: ModelEntry, listing: RepositoryListing) -> str:
-    own = f"{entry.repository.name}{NAMESPACE_SEPARATOR}{name}"
+    own = f"{entry.namespace or entry.repository.name}{NAMESPACE_SEPARATOR}{name}"
     return own if own in listing.models else name

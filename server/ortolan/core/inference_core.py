@@ -5,13 +5,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ortolan import __version__
+from ortolan.core.access_log import AccessLog
 from ortolan.core.control_rules import ControlMode, check_model_name, require_control
+from ortolan.core.default_model import default_model
 from ortolan.core.direct_inference import DirectInference
 from ortolan.core.ensemble_version import BATCHED_BY_STEPS
+from ortolan.core.error_responses import ErrorResponses
+from ortolan.core.load_meter import LoadMeter
 from ortolan.core.load_override import check_unload, is_forced, load_override
 from ortolan.core.log_settings import LogControl, LogSettings
 from ortolan.core.model_manager import ModelManager
 from ortolan.core.model_records import IndexEntry
+from ortolan.core.placed_models import PlacedModels
 from ortolan.core.request_terms import check_id, sequence_of
 from ortolan.core.residency import Residency
 from ortolan.core.sequence_turns import SequenceTurns
@@ -91,9 +96,11 @@ class InferenceCore:
         log_control: LogControl | None = None,
         shared_tensors: SharedTensors | None = None,
         processes: Processes | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         """Without ``tracing`` nothing is traced; without ``log_control`` changed log settings have no effect; without
-        ``shared_tensors`` clients may not use shared memory; without ``processes`` the server has this one only.
+        ``shared_tensors`` clients may not use shared memory; without ``processes`` the server has this one only;
+        without ``access_log`` nobody keeps notes of who asked what.
         """
         self.tracing = tracing or Tracing(TraceSettings())
         self.log_control = log_control or LogControl(LogSettings())
@@ -102,6 +109,9 @@ class InferenceCore:
         self._turns = SequenceTurns()
         self._manager = manager
         self.direct = DirectInference(manager, self.tracing)
+        self.errors = ErrorResponses()
+        self.access_log = access_log
+        self.load_meter = LoadMeter(self.serving)
         self._server_name = server_name
         self._control_mode = control_mode
         self._strict_readiness = strict_readiness
@@ -225,7 +235,8 @@ class InferenceCore:
         """The versions whose statistics are asked for; all of them for an empty name."""
         if not name:
             return list(self._manager.serving())
-        found = [v for v in self._manager.serving() if v.name == name and version in ("", v.number_text)]
+        own_name = self._manager.own_name(name)
+        found = [v for v in self._manager.serving() if v.name == own_name and version in ("", v.number_text)]
         if found:
             return found
         if self._manager.ready_numbers(name):
@@ -234,6 +245,15 @@ class InferenceCore:
 
     def serving(self) -> Sequence[ServedVersion]:
         return list(self._manager.serving())
+
+    @property
+    def visible_gpus(self) -> str | None:
+        """CUDA_VISIBLE_DEVICES, as it was at the start."""
+        return self._manager.inventory.visible_gpus
+
+    def known_versions(self) -> list[IndexEntry]:
+        """As ``index``, by what is known already."""
+        return self._manager.index()
 
     @property
     def residency(self) -> Residency:
@@ -245,12 +265,13 @@ class InferenceCore:
     def trace_settings(self, model: str) -> TraceSettings:
         """The settings of ``model``, or of all models for "". Raises NotFound for a model that is not ready."""
         self._require_model(model)
-        return self.tracing.settings(model)
+        return self.tracing.settings(self._manager.own_name(model))
 
     def change_trace_settings(self, model: str, change: Mapping[str, object]) -> TraceSettings:
         """The settings after ``change``. Raises as ``trace_settings`` and ``TraceTable.changed`` do."""
         self._require_model(model)
         self.tracing.forget_others(self._manager.knows)
+        model = self._manager.own_name(model)
         self.tracing.change(model, change)
         return self.tracing.settings(model)
 
@@ -273,6 +294,21 @@ class InferenceCore:
     async def unload(self, name: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> None:
         self.require_control(name)
         await self._manager.unload(name, check_unload(parameters))
+
+    # -- models that a platform places -----------------------------------------------------------------------------
+
+    @property
+    def placed(self) -> PlacedModels:
+        """Those that a platform has loaded in this process; ``whole`` loads and unloads them."""
+        return self._manager.placed
+
+    def default_model(self, chosen: str = "") -> str:
+        """The model that is meant where a request names none: ``chosen``, or the only one that there is.
+
+        Models that ensembles are made of do not count. Raises InvalidArgument where that leaves several, NotFound where
+        it leaves none.
+        """
+        return chosen or default_model(self.model_names() or self._manager.names(), self._manager.uses())
 
     def require_control(self, name: str) -> None:
         """Raises Unavailable where clients may not load and unload, InvalidArgument for what no model can be called."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ortolan.core.checked_files import FileRules, checks_of, private_companions
@@ -24,6 +25,7 @@ from ortolan.errors import Incomplete, InvalidArgument
 from ortolan.execution.calibration import Profile, calibrate
 from ortolan.execution.calibration_cache import CalibrationCache, CalibrationKey
 from ortolan.execution.cuda_graphs import with_graphs
+from ortolan.execution.detailed_statistics import DetailOptions
 from ortolan.execution.device_notes import device_notes, refuse_other_models
 from ortolan.execution.device_share import DeviceShare, DeviceShares
 from ortolan.execution.devices import DeviceInventory, Placement, places_of, require_device
@@ -75,6 +77,8 @@ class LoadingOptions:
     """How many processes serve on the same ports."""
     hop_ns: int = 80_000
     """What a hop to a thread and back costs (``thread_hop``)."""
+    detail: DetailOptions = field(default_factory=DetailOptions)
+    """What is counted of each request beyond the usual."""
 
     @property
     def file_rules(self) -> FileRules:
@@ -189,6 +193,7 @@ def _load(entry: ModelEntry, config: ModelConfig, version: VersionEntry, options
         plan = plan_of(served, profile, private.facts, limit_s, places, options.hop_ns)
         sequences = sequence_plan(completed, len(instances), companions.directory)
         plan = rate_limited(with_sequences(plan, sequences), places, options.rate_limiter)
+        plan = replace(plan, statistics=partial(options.detail.statistics, config.first_response_bounds_ms))
         if private.maps_files:
             undo.pop_all()
     notes = [f"{mending}, so that ONNX Runtime can load it" for mending in opened.mendings]

@@ -5,19 +5,21 @@ follow one another while those of others go on beside them.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ortolan.core.client_loads import ClientLoads
 from ortolan.core.ensemble_loader import EnsembleLoader
 from ortolan.core.ensembles import Ensembles
 from ortolan.core.fetching import Fetching
+from ortolan.core.late_repository import await_repository
 from ortolan.core.load_override import LoadOverride
 from ortolan.core.load_threads import LoadThreads
 from ortolan.core.model_control import ModelControl
 from ortolan.core.model_loader import LoadingOptions
 from ortolan.core.model_records import IndexEntry, Model
 from ortolan.core.model_settling import ModelSettling
+from ortolan.core.placed_models import PlacedModels
 from ortolan.core.repository_following import RepositoryFollowing
 from ortolan.core.repository_view import RepositoryView
 from ortolan.core.residency import NO_RULES, Residency, ResidencyRules
@@ -34,6 +36,7 @@ from ortolan.repository.file_contents import FileContents
 from ortolan.repository.model_config import ModelConfig
 from ortolan.repository.model_directory import ModelEntry
 from ortolan.repository.override_directory import OverrideDirectories
+from ortolan.repository.placed_models import with_placed
 from ortolan.repository.sources.mirrors import Mirrors
 
 
@@ -56,18 +59,28 @@ class ModelManager:
         mirrors: Mirrors | None = None,
         rules: ResidencyRules = NO_RULES,
         patience_s: float = 0.0,
+        placed_base: Path | None = None,
+        roots_wait_s: float = 0.0,
     ) -> None:
         """``contents`` tells files that changed from those that were only touched, at the price of reading them;
         ``quiet_s`` is how long a model's files must have stayed as they are before ``poll`` loads it. Without ``cache``
         no model keeps its answers. ``mirrors`` are those of the roots that hold what is elsewhere. ``rules`` say which
         models are in memory. ``patience_s`` is for how long what ``poll`` cannot load may still be incomplete.
+        ``placed_base`` has the directories that a platform may place models in; None where none does.
+        ``roots_wait_s`` is how long roots may take to be there at start.
         """
-        self._view = RepositoryView(lambda: directory.survey(roots, model_name, config_name, namespacing), namespacing)
+        self.placed = PlacedModels(self, placed_base)
+        self._view = RepositoryView(
+            lambda: directory.survey(roots, model_name, config_name, namespacing),
+            namespacing,
+            lambda listing: with_placed(listing, self.placed.places),
+        )
         self.roots = tuple(roots)
-        self._patience_s = patience_s
+        self._patience_s, self._roots_wait_s = patience_s, roots_wait_s
         self._load_threads = LoadThreads(load_threads)
         self._options = options
         self.compiled = options.compiled
+        self.inventory = options.inventory
         self._override_directories = override_directories or options.copies.directories
         self._models: dict[str, Model] = {}
         self._fetching = Fetching(mirrors, self._models, load_threads)
@@ -84,7 +97,7 @@ class ModelManager:
             self.find,
             lambda name: self._control.load_for_request(name),
         )
-        loader = EnsembleLoader(self._models, self._load_threads, cache, options.file_rules)
+        loader = EnsembleLoader(self._models, self._load_threads, cache, options.file_rules, options.detail)
         changes = VersionChanges(
             options, limits, self._load_threads, self._retirement, loader, self.residency.memory, cache
         )
@@ -130,12 +143,16 @@ class ModelManager:
             yield from self._models[name].serving()
 
     def ready_numbers(self, name: str) -> list[int]:
-        model = self._models.get(name)
+        model = self._models.get(self.own_name(name))
         return [version.number for version in model.serving()] if model else []
+
+    def own_name(self, name: str) -> str:
+        """The name of the model that has ``name`` as a further one; else ``name``."""
+        return self._view.own_name(name)
 
     def is_missed(self, name: str) -> bool:
         """Whether nothing of the model is ready but should be: it loads, or failed to."""
-        model = self._models.get(name)
+        model = self._models.get(self.own_name(name))
         return model is not None and model.newest is None and model.is_amiss and not self.residency.excuses(model)
 
     async def watch(self) -> None:
@@ -155,6 +172,10 @@ class ModelManager:
     def knows(self, name: str) -> bool:
         """Whether the model is in the repository, or is or was loaded."""
         return any(each in self._models or each in self._view.listing.models for each in self._view.meant(name))
+
+    def uses(self) -> Collection[str]:
+        """The models that ensembles need."""
+        return {each for model in self._models.values() for each in model.uses}
 
     def names(self) -> list[str]:
         """Every model of the last walk, those that were ever loaded, and those of repositories that are away."""
@@ -188,6 +209,8 @@ class ModelManager:
         problems = await self._fetching.fetch(None if self.residency.rules.on_demand else names)
         if whole := [problem.message for problem in problems if not problem.model]:
             raise StartupError("; ".join(whole))
+        if self._roots_wait_s:
+            await await_repository(self._view.look, self._roots_wait_s)
         listing = await self._view.look_at_start(wait_for_roots)
         await self._load_threads.run(self._override_directories.remove_left_overs)
         chosen = list(listing.models) if names is None else list(names)
@@ -202,6 +225,20 @@ class ModelManager:
     async def unload(self, name: str, dependents: bool = False) -> None:
         """As ``ModelControl.unload``."""
         await self._control.unload(name, dependents)
+
+    def parts(self, name: str) -> Collection[str]:
+        """The model, and those that are there only for its sake because a platform placed it with them."""
+        inner = name + directory.NAMESPACE_SEPARATOR
+        return (name, *(each for each in self._models if each.startswith(inner)))
+
+    async def gone(self, names: Collection[str]) -> None:
+        """Return once nothing of these unloaded models is in memory, and forget them: they are not to come back."""
+        await self._retirement.gone(names)
+        await self.look()
+        self._settling.forget(names)
+        for name in names:
+            self.residency.allow(name)
+        await asyncio.to_thread(self.residency.memory.meter.give_back)
 
     async def poll(self) -> None:
         """Follow what changed on disk since the last poll, to the end."""

@@ -71,6 +71,12 @@ class ModelSettling:
             if model.is_gone and not model.was_listed and name not in kept:
                 del self._models[name]
 
+    def forget(self, names: Collection[str]) -> None:
+        """Forget those of which nothing is left, also where they were in the repository: they are not to come back."""
+        for name in names:
+            if (model := self._models.get(name)) is not None and model.is_gone:
+                del self._models[name]
+
     async def settle(
         self,
         name: str,

@@ -1,6 +1,7 @@
 """One loaded version: its configuration, its declared tensors, its scheduler and its statistics."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -117,6 +118,11 @@ class ModelVersion:
         return self.scheduler.waiting_requests
 
     @property
+    def queue_age_s(self) -> float:
+        since_ns = self.scheduler.oldest_ns
+        return (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
+
+    @property
     def in_flight_requests(self) -> int:
         return self.scheduler.in_flight_requests + self._in_cache
 
@@ -173,7 +179,7 @@ class ModelVersion:
             raise
         outputs = tuple(self._wire_tensor(name, array) for name, array in zip(names, answer.outputs, strict=True))
         if trace is not None:
-            trace.executed(answer.queue_ns, answer.times)
+            trace.executed(answer.queue_ns, answer.times, answer.batch_rows)
             trace.left(outputs)
         if any(output.class_count for output in request.outputs):
             outputs = self._with_classes(request, outputs)

@@ -16,13 +16,19 @@ _log = logging.getLogger(__name__)
 class RepositoryView:
     """Lives on the event loop; the walks are done in threads."""
 
-    def __init__(self, survey: Callable[[], RepositoryListing], namespacing: bool) -> None:
-        """``survey`` walks the repository."""
+    def __init__(
+        self,
+        survey: Callable[[], RepositoryListing],
+        namespacing: bool,
+        complete: Callable[[RepositoryListing], RepositoryListing] = lambda listing: listing,
+    ) -> None:
+        """``survey`` walks the repository; ``complete`` adds models that are nowhere in it."""
         self.listing = RepositoryListing({})
         """What the last walk found, whoever asked for it."""
         self.away: frozenset[str] = frozenset()
         """The models of repositories that the last walk did not find, as far as they are known."""
         self._survey = survey
+        self._complete = complete
         self._namespacing = namespacing
         self._mounts = Mounts()
         self._former_names: dict[str, str] = {}
@@ -37,7 +43,7 @@ class RepositoryView:
 
     async def look(self) -> RepositoryListing:
         """Walk the repository anew."""
-        listing = await asyncio.to_thread(self._mounts.survey, self._survey)
+        listing = await asyncio.to_thread(self._survey_all)
         names = {**self._former_names, **_renamed(self.listing, listing)}
         self._former_names = {full: own for full, own in names.items() if full in listing.models}
         known = {**self._away, **self.listing.models}
@@ -45,6 +51,9 @@ class RepositoryView:
         self.away = frozenset(self._away.keys() - listing.models.keys())
         self.listing = listing
         return listing
+
+    def _survey_all(self) -> RepositoryListing:
+        return self._complete(self._mounts.survey(self._survey))
 
     async def look_at_start(self, wait_for_roots: bool) -> RepositoryListing:
         """Walk the repository for the first time. Raises StartupError if a part is not there, unless it is awaited."""
@@ -85,6 +94,10 @@ class RepositoryView:
         """The names of all models that a client may mean with ``name``."""
         return self.listing.ambiguous.get(name, ()) or (self.full_name(name),)
 
+    def own_name(self, name: str) -> str:
+        """The name of the model that has ``name`` as a further one; else ``name``."""
+        return self.listing.aliases.get(name, name)
+
     def former_name(self, name: str) -> str:
         """The name under which the model was known until another repository came to have one of that name, or ""."""
         return self._former_names.get(name, "")
@@ -97,7 +110,7 @@ class RepositoryView:
             )
         repository, separator, own = name.partition(NAMESPACE_SEPARATOR)
         if not (self._namespacing and separator) or name in self.listing.models:
-            return name
+            return self.own_name(name)
         entry = self.listing.models.get(own)
         return own if entry is not None and entry.repository.name == repository else name
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from ortolan.core.model_version import ModelVersion
 from ortolan.core.open_sequences import OpenSequences
@@ -26,7 +26,7 @@ class Retirement:
         self._gone = gone
         self.open_sequences = OpenSequences()
         self._versions: set[ServedVersion] = set()
-        self._ends: set[asyncio.Future[None]] = set()
+        self._ends: dict[asyncio.Future[None], str] = {}
 
     def __iter__(self) -> Iterator[ServedVersion]:
         return iter(tuple(self._versions))
@@ -36,8 +36,9 @@ class Retirement:
         self._versions.add(version)
         let_go, size_bytes = _let_go(version), version.memory.size_bytes
         task = asyncio.get_running_loop().create_task(self._end(version, then))
-        task.add_done_callback(lambda _: self._keep(asyncio.ensure_future(self._tell(let_go, size_bytes))))
-        self._keep(task)
+        name = version.name
+        task.add_done_callback(lambda _: self._keep(asyncio.ensure_future(self._tell(let_go, size_bytes)), name))
+        self._keep(task, name)
 
     async def _end(self, version: ServedVersion, then: Callable[[], None]) -> None:
         if isinstance(version, ModelVersion):
@@ -51,9 +52,9 @@ class Retirement:
         self._versions.discard(version)
         then()
 
-    def _keep(self, task: asyncio.Future[None]) -> None:
-        self._ends.add(task)
-        task.add_done_callback(self._ends.discard)
+    def _keep(self, task: asyncio.Future[None], name: str) -> None:
+        self._ends[task] = name
+        task.add_done_callback(lambda ended: self._ends.pop(ended, None))
 
     async def _tell(self, let_go: asyncio.Event, size_bytes: int) -> None:
         """Tell that the version is gone, once its memory is."""
@@ -65,6 +66,12 @@ class Retirement:
         """Return once every version that retires now is gone, which waits for no sequence any more."""
         self.open_sequences.let_all_go()
         await asyncio.gather(*self._ends)
+
+    async def gone(self, names: Collection[str]) -> None:
+        """Return once every version of these models that retires is gone, and its memory."""
+        # The end of each begins the telling of it, which is waited for as well.
+        while ends := [end for end, name in self._ends.items() if name in names]:
+            await asyncio.wait(ends)
 
 
 def _let_go(version: ServedVersion) -> asyncio.Event:

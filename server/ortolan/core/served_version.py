@@ -43,6 +43,10 @@ class ServedVersion(Protocol):
     def waiting_requests(self) -> int: ...
 
     @property
+    def queue_age_s(self) -> float:
+        """How long the request has waited that has waited longest; 0 where none waits."""
+
+    @property
     def in_flight_requests(self) -> int:
         """Requests that are inside: that wait or run."""
 

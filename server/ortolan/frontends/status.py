@@ -45,6 +45,8 @@ _KINDS: dict[type[OrtolanError], tuple[int, grpc.StatusCode]] = {
     Internal: (500, grpc.StatusCode.INTERNAL),
 }
 
+_SAGEMAKER: dict[type[OrtolanError], int] = {AlreadyExists: 409, OutOfMemory: 507}
+
 INTERNAL_MESSAGE = "internal server error; the server's log has the details"
 
 
@@ -57,6 +59,11 @@ def foreseen(error: Exception) -> OrtolanError | None:
 
 def http_status(error: OrtolanError) -> int:
     return _of(error)[0]
+
+
+def sagemaker_status(error: OrtolanError) -> int:
+    """What SageMaker's contract for many models says, where it is not what everybody else is told."""
+    return next((code for kind, code in _SAGEMAKER.items() if isinstance(error, kind)), http_status(error))
 
 
 def grpc_code(error: OrtolanError) -> grpc.StatusCode:

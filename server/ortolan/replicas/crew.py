@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ortolan.core.version_totals import Totals, added, read_totals
+from ortolan.core.version_totals import Totals, added, added_errors, read_totals
 from ortolan.errors import OrtolanError, Unavailable
 from ortolan.replicas.channel import Gone, Leaving
 from ortolan.replicas.journal import LOADS, SETTINGS, Entry, Journal, subject_of
@@ -25,7 +25,7 @@ READINESS, TOTALS, INDEX = "readiness", "totals", "index"
 _PATIENCE_S = 2.0
 # Of loads, which may take long, and as many of all else.
 _MOST_WAITING = 64
-_UNDONE_BY = {"load": "unload", "register_system": "unregister", "register_cuda": "unregister"}
+_UNDONE_BY = {"load": "unload", "place": "displace", "register_system": "unregister", "register_cuda": "unregister"}
 
 
 class Crew:
@@ -43,6 +43,7 @@ class Crew:
         self._waiting: Counter[str] = Counter()
         self._readiness = SharedAnswer(lambda: self._ask_all(READINESS), READINESS_KEPT_S)
         self._left: Totals = {}
+        self._left_errors: dict[str, dict[str, int]] = {}
 
     # -- joining and leaving -------------------------------------------------------------------------------------
 
@@ -65,6 +66,7 @@ class Crew:
             versions = replica.told.get("versions", {})
             gone = {key: numbers.counted_only() for key, numbers in read_totals(versions).items()}
             self._left = added((self._left, gone))
+            self._left_errors = added_errors((self._left_errors, replica.told.get("errors", {})))
 
     async def _catch_up(self, replica: ReplicaProcess, seen: int) -> int:
         """Load and unload what the others did after ``seen``; there is no more when this returns what it saw last."""
@@ -115,7 +117,7 @@ class Crew:
         asked = [member for member in self.members if question != READINESS or member.serves]
         answers = list(await asyncio.gather(*(self._answer(member, question) for member in asked)))
         if question == TOTALS:
-            answers.append({"versions": self._left, "restarts": self.restarts})
+            answers.append({"versions": self._left, "errors": self._left_errors, "restarts": self.restarts})
         return answers
 
     async def _answer(self, member: ReplicaProcess, question: str) -> Any:

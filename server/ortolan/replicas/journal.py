@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LOADS = ("load", "unload")
+LOADS = ("load", "unload", "place", "displace")
 _REGISTER = {"register_system": "system", "register_cuda": "cuda"}
 
 

@@ -47,10 +47,10 @@ def main(descriptor: int) -> int:
 def _serve(end: socket.socket, told: Mapping[str, Any]) -> int:
     settings = Settings.model_validate(told["settings"])
     number = told["number"]
-    apply_log_settings = logs.set_up(settings.log_settings, number)
+    process_logs = logs.set_up(settings.log_settings, number, settings.access_log_file, of_server=True)
     manager = model_manager(settings, os.environ.get(_VISIBLE_GPUS), held_requests(os.environ), os.environ)
     member = Member(end, number, told["opens_late"])
-    server = Server(settings, manager, member.announce, apply_log_settings, member)
+    server = Server(settings, manager, member.announce, process_logs, member, write_access=process_logs.write_access)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(server.run())
 

@@ -23,6 +23,7 @@ from ortolan.replicas.orphans import Orphans
 from ortolan.replicas.replica_process import ReplicaProcess, how_it_ended
 from ortolan.replicas.replica_settings import replica_settings
 from ortolan.replicas.restarts import next_pause_s
+from ortolan.service_manager import ServiceManager
 from ortolan.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -34,16 +35,16 @@ _HANGING_S = 60.0
 _ORPHANS_S = 1.0
 
 
-def supervise(settings: Settings) -> int:
+def supervise(settings: Settings, service: ServiceManager) -> int:
     """Serve with ``settings.processes`` replicas until a signal comes; the exit code.
 
     Raises StartupError when they cannot start.
     """
-    control = LogControl(settings.log_settings, logs.set_up(settings.log_settings))
+    control = LogControl(settings.log_settings, logs.set_up(settings.log_settings, of_server=True))
     ports = _reserved(settings)
     try:
         numbers = {f"{door}_port": held.getsockname()[1] for door, held in ports.items()}
-        return asyncio.run(Supervisor(replica_settings(settings, numbers), control, _print).run())
+        return asyncio.run(Supervisor(replica_settings(settings, numbers), control, _print, service).run())
     finally:
         for held in ports.values():
             held.close()
@@ -70,11 +71,14 @@ def _print(text: str) -> None:
 class Supervisor:
     """Of one server. ``announce`` is called with what to tell people once all replicas serve."""
 
-    def __init__(self, settings: Settings, log_control: LogControl, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, log_control: LogControl, announce: Callable[[str], None], service: ServiceManager
+    ) -> None:
         """``settings`` are those of each replica."""
         self._settings = settings
         self._log_control = log_control
         self._announce = announce
+        self._service = service
         self._crew = Crew(self._note)
         self._running: dict[int, ReplicaProcess] = {}
         self._first_loaded, self._stopping = asyncio.Event(), asyncio.Event()
@@ -94,7 +98,8 @@ class Supervisor:
             loop.add_signal_handler(signal.SIGHUP, self._stop, self._settings.drain_delay_secs)
         numbers = range(1, self._settings.processes + 1)
         keeping = [asyncio.create_task(self._keep(number)) for number in numbers]
-        watching = [asyncio.create_task(self._watch()), asyncio.create_task(_take_orphans())]
+        watching = [asyncio.create_task(work) for work in (self._watch(), _take_orphans(), self._service.keep_alive())]
+        self._service.loading()
         try:
             await asyncio.gather(*keeping)
         finally:
@@ -203,6 +208,7 @@ class Supervisor:
         if self._loaded == self._settings.processes:
             self._crew.complete = True
             self._announce(text)
+            self._service.ready(f"replicas that serve: {self._loaded}")
 
     def _note_end(self, replica: ReplicaProcess, code: int) -> None:
         if not self._crew.complete and not self._stopping.is_set():
@@ -231,6 +237,7 @@ class Supervisor:
         """On a signal; a second one ends the waiting."""
         delay_s = 0.0 if self._stopping.is_set() else delay_s
         self._stopping.set()
+        self._service.stopping()
         for replica in self._running.values():
             self._stop_one(replica, delay_s)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ortolan.core.request_note import RequestNote
 from ortolan.errors import Unauthenticated
 from ortolan.frontends.access.admission import admit
 from ortolan.frontends.access.browsers import Header, refuse_foreign_page
@@ -87,13 +88,38 @@ class Access:
             raise Unauthenticated(_MISSING if key is None else _UNKNOWN)
         return found
 
-    def check(self, operation: Operation, model: str | None, header: Header, peer: PeerIdentity | None) -> None:
-        """Raises Unauthenticated or Forbidden where the request is not to be answered."""
+    def check(
+        self,
+        operation: Operation,
+        model: str | None,
+        header: Header,
+        peer: PeerIdentity | None,
+        note: RequestNote | None = None,
+    ) -> None:
+        """Raises Unauthenticated or Forbidden where the request is not to be answered. ``note`` is told who asks."""
         if operation.scopes:
             grant = self.grant(header, peer)
+            if note is not None and not grant.is_anybodys:
+                note.asked_by(grant.holder)
             if self._checks_browsers and operation.is_admin:
                 refuse_foreign_page(header)
             admit(grant, operation, model)
+
+    def check_platform(
+        self,
+        operation: Operation,
+        model: str | None,
+        header: Header,
+        peer: PeerIdentity | None,
+        note: RequestNote | None = None,
+    ) -> None:
+        """``check`` of what a hosting platform asks by its own routes, which has no way to send a key.
+
+        Where nobody has one, administration by these routes is for whoever reaches them: the platform's network guards
+        them. Raises as ``check`` does.
+        """
+        if self.needs_credentials or self._checks_browsers:
+            self.check(operation, model, header, peer, note)
 
 
 class RefusalCount:

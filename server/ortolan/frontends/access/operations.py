@@ -58,6 +58,7 @@ _TABLE = (
     ("ModelList", "metadata", _READ, Concern.EVERYTHING),
     ("ModelConfig", "model-config", _READ, Concern.MODEL),
     ("ModelStatistics", "statistics", _READ, Concern.MODEL),
+    ("Metrics", "statistics", _READ, Concern.EVERYTHING),
     ("RepositoryIndex", "model-repository", _READ, Concern.EVERYTHING),
     ("ModelInfer", "inference", _INFER, Concern.MODEL),
     ("ModelStreamInfer", "inference", _INFER, Concern.MODEL),

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+from ortolan.core.request_note import RequestNote
 from ortolan.frontends.access.admission import admit
 from ortolan.frontends.access.grants import ANYBODY, Grant
 from ortolan.frontends.access.operations import CHANGES, OPERATIONS, Operation
@@ -25,6 +26,8 @@ class Call:
     grant: Grant = ANYBODY
     grant_now: Callable[[], Grant] | None = None
     """What the caller may do by now, which is less where a key goes; None where nobody is asked."""
+    note: RequestNote | None = None
+    """Where the call is noted, if it is."""
 
     def look_again(self) -> None:
         """For calls that go on. Raises Unauthenticated where the server does not know the caller any more."""
@@ -45,6 +48,8 @@ class Call:
 
         Raises Forbidden where the caller may not ask this model.
         """
+        if self.note is not None:
+            self.note.infers(request)
         self.check_model(request.model_name)
         if self.deadline_ns:
             request = replace(request, deadline_ns=self.deadline_ns)

@@ -10,6 +10,7 @@ from ortolan.errors import OrtolanError
 from ortolan.execution.answer import Answer
 from ortolan.execution.direct_request import Asker, DirectRequest
 from ortolan.frontends.grpc.call import Call
+from ortolan.frontends.grpc.traced import may_be_traced
 from ortolan.frontends.known_forms import Frames, Lessons
 from ortolan.frontends.server_timing import server_timing
 from ortolan.inference.datatypes import Array
@@ -55,15 +56,15 @@ class DirectInferences:
 
     def begin(self, data: Raw, call: Call, asker: Asker) -> tuple[KnownMessage, DirectRequest] | None:
         """Ask for the answer to the message ``data``. None where it has to be asked for by the method."""
-        # What is traced is followed through all of its steps.
-        if self._core.tracing.on:
-            return None
         known = self._known.find(data)
         if known is None:
             self.lessons.missed()
             return None
         # Raises where the method would refuse it, too.
         call.check_model(known.form.asked_name)
+        # What is traced is followed through all of its steps.
+        if self._core.tracing.on and may_be_traced(self._core.tracing, known.form.asked_name, call.metadata):
+            return None
         request = self._core.direct.begin(known.form, known.arrays(data), asker, call.deadline_ns)
         if request is None:
             self.lessons.outdated()
@@ -73,7 +74,7 @@ class DirectInferences:
 
     def learn(self, data: Raw) -> None:
         """``data`` was answered."""
-        if self._core.tracing.on or not self.lessons.pay:
+        if not self.lessons.pay:
             return
         self.lessons.learned()
         with suppress(OrtolanError):

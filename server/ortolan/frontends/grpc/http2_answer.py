@@ -5,6 +5,8 @@ from urllib.parse import quote_from_bytes
 
 import grpc
 
+from ortolan.core.error_responses import GRPC, ErrorResponses
+from ortolan.core.request_note import GONE_CODE, RequestNote
 from ortolan.http2.connection import Http2Connection
 from ortolan.http2.header_blocks import encode
 from ortolan.http2.stream import Stream
@@ -33,9 +35,18 @@ _PLAIN = bytes(set(range(0x20, 0x7F)) - {0x25}).decode()
 class Http2Answer:
     """The response to one call."""
 
-    __slots__ = ("_begun", "_ended", "_http2", "_stream", "encoding")
+    __slots__ = ("_begun", "_ended", "_errors", "_http2", "_stream", "encoding", "note")
 
-    def __init__(self, http2: Http2Connection, stream: Stream) -> None:
+    def __init__(
+        self,
+        http2: Http2Connection,
+        stream: Stream,
+        errors: ErrorResponses | None = None,
+        note: RequestNote | None = None,
+    ) -> None:
+        """``errors``: where it is counted when the call fails; ``note``: where it is noted how it ends."""
+        self._errors = errors
+        self.note = note
         self._http2 = http2
         self._stream = stream
         self._begun = False
@@ -67,6 +78,8 @@ class Http2Answer:
         if not self._begun:
             self._begun = True
             self._http2.send_headers(self._stream, _HEADERS[self.encoding])
+        if self.note is not None:
+            self.note.bytes_out += size_bytes(pieces)
         if size_bytes(pieces) <= PREFIX_BYTES + _JOINED_BYTES:
             self._http2.send_data(self._stream, b"".join(pieces))
             return
@@ -81,25 +94,50 @@ class Http2Answer:
         ):
             self.message(framed(message))
             self.finish(trailers)
+        elif self.note is not None:
+            self.note.bytes_out = size_bytes(message) + PREFIX_BYTES
+            self._note("OK")
 
     def finish(self, trailers: Iterable[tuple[str, str]] = ()) -> None:
         """The call succeeded."""
         if not self._begun:
             self._begun = True
             self._http2.send_headers(self._stream, _HEADERS[self.encoding])
+        self._note("OK")
         self._end(_ending(trailers))
 
-    def fail(self, code: grpc.StatusCode, message: str) -> None:
+    def gone(self) -> None:
+        """Nobody waits for it any more."""
+        self._note(GONE_CODE)
+
+    def fail(self, code: grpc.StatusCode, message: str, trailers: Iterable[tuple[str, str]] = ()) -> None:
         """The call ends with an error. Characters that a header cannot carry are percent-encoded."""
+        self._count(code)
+        self._note(code.name)
         number = str(code.value[0]).encode()
         text = quote_from_bytes(message.encode(errors="replace"), safe=_PLAIN).encode()
         block = encode(((b"grpc-status", number), (b"grpc-message", text)))
+        if trailers:
+            block += encode((name.encode(), value.encode()) for name, value in trailers)
         self._end(block if self._begun else _BEGIN + block)
 
     def refuse(self, http_status: int, message: str) -> None:
         """The request is no gRPC call at all."""
+        self._count(grpc.StatusCode.UNKNOWN)
+        self._note(http_status)
         status = (b":status", str(http_status).encode())
         self._end(encode((status, (b"grpc-status", b"2"), (b"grpc-message", message.encode()))))
+
+    def _count(self, code: grpc.StatusCode) -> None:
+        # A client that has gone is told nothing.
+        if self._errors is not None and self._stream.sending and not self._ended:
+            self._errors.told(GRPC, code.name)
+
+    def _note(self, code: int | str) -> None:
+        """How it ends; what comes later does not count."""
+        if self.note is not None:
+            self.note.bytes_in = self._stream.taken
+            self.note.answered(code)
 
     def _end(self, block: bytes) -> None:
         # It may have to wait for the client's windows, and then nothing that happens changes it any more.

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import grpc
 
-from ortolan.errors import DeadlineExceeded, OrtolanError
+from ortolan.errors import DeadlineExceeded, Internal, OrtolanError
 from ortolan.frontends import status
 from ortolan.frontends.grpc.call import Call
 from ortolan.frontends.grpc.connection_life import Pace
 from ortolan.frontends.grpc.error_text import sendable
 from ortolan.frontends.grpc.http2_answer import Http2Answer
 from ortolan.frontends.grpc.http2_exchange import TOO_SLOW, Exchange
+from ortolan.frontends.grpc.noted import trailers_of
 from ortolan.protocol.grpc_framing import Message, MessageReader, decompressed, framed
 from ortolan.protocol.serialized import Raw, Serialized, size_bytes
 
@@ -58,12 +59,15 @@ class Http2Call(Exchange):
         raise NotImplementedError
 
     def cancel(self) -> None:
+        self._answer.gone()
         self._reader.drop()
         if self._task is not None:
             self._task.cancel()
 
     def fail(self, error: OrtolanError) -> None:
-        self._answer.fail(status.grpc_code(error), sendable(error.message))
+        if self._call.note is not None:
+            self._call.note.failed(error)
+        self._answer.fail(status.grpc_code(error), sendable(error.message), trailers_of(self._call.note))
         self.cancel()
 
     def look_at_the_clock(self, now_s: float) -> float:
@@ -108,16 +112,23 @@ class Http2Call(Exchange):
         raise NotImplementedError
 
     def _refuse(self, error: OrtolanError) -> None:
+        if self._call.note is not None:
+            self._call.note.failed(error)
         _log.debug("a call over gRPC was refused: %s", error)
-        self._answer.fail(status.grpc_code(error), sendable(error.message))
+        self._answer.fail(status.grpc_code(error), sendable(error.message), self._call.trailers)
 
     def _fail_unforeseen(self, error: Exception) -> None:
         told = status.foreseen(error)
         if told is not None:
             self._refuse(told)
             return
-        _log.error("a gRPC call failed in an unforeseen way", exc_info=error)
-        self._answer.fail(grpc.StatusCode.INTERNAL, status.INTERNAL_MESSAGE)
+        note = self._call.note
+        extra = None
+        if note is not None:
+            note.error = Internal.__name__
+            extra = {"request_id": note.request_id}
+        _log.error("a gRPC call failed in an unforeseen way", exc_info=error, extra=extra)
+        self._answer.fail(grpc.StatusCode.INTERNAL, status.INTERNAL_MESSAGE, self._call.trailers)
 
 
 async def packed(message: Serialized, encoding: str) -> tuple[Raw, ...]:

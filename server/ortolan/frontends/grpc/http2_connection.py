@@ -16,6 +16,7 @@ from ortolan.frontends.grpc.http2_call import AFTER_DEADLINE_S
 from ortolan.frontends.grpc.http2_exchange import Carrier, Exchange, held_by, outlives_goaway
 from ortolan.frontends.grpc.http2_service import GrpcService, refuse
 from ortolan.frontends.grpc.lingering import Lingering
+from ortolan.frontends.grpc.noted import trailers_of
 from ortolan.frontends.grpc.request_head import Refusal, RequestHead
 from ortolan.frontends.held_bytes import UNCOUNTED_BYTES
 from ortolan.http2.connection import Http2Connection
@@ -114,17 +115,23 @@ class GrpcConnection(asyncio.Protocol):
     def requested(self, stream: Stream, headers: HeaderList, ended: bool) -> None:
         head = self._service.head(headers)
         if isinstance(head, RequestHead):
+            note = self._service.note(head, self._carrier.peer)
             try:
                 now_s = self._life.heard_s
                 stream.owner = self._service.call(
-                    head, self._http2, stream, self._unfinished, self._flush_soon, now_s, self._carrier.peer
+                    head, self._http2, stream, self._unfinished, self._flush_soon, now_s, self._carrier.peer, note
                 )
                 if head.timeout_s is not None:
                     self._look_by(now_s + head.timeout_s + AFTER_DEADLINE_S)
             except OrtolanError as error:
-                Http2Answer(self._http2, stream).fail(status.grpc_code(error), sendable(error.message))
+                if note is not None:
+                    note.failed(error)
+                is_probe = head.rpc is not None and head.rpc.name.is_probe
+                answer = Http2Answer(self._http2, stream, None if is_probe else self._service.errors, note)
+                answer.fail(status.grpc_code(error), sendable(error.message), trailers_of(note))
         elif isinstance(head, Refusal):
-            refuse(Http2Answer(self._http2, stream), head)
+            note = self._service.note(head, self._carrier.peer)
+            refuse(Http2Answer(self._http2, stream, self._service.errors, note), head)
         else:
             self._carries_others = True
             stream.owner = head.begin(stream, self._carrier)

@@ -6,11 +6,14 @@ from typing import cast
 
 import grpc
 
+from ortolan.core.request_note import RequestNote
 from ortolan.errors import Unsupported
+from ortolan.frontends.access.peer import Peer
 from ortolan.frontends.grpc.http2_answer import Http2Answer
 from ortolan.frontends.grpc.http2_call import Http2Call
 from ortolan.frontends.grpc.http2_exchange import OtherHead, OtherRequests
 from ortolan.frontends.grpc.methods import Methods, Rpc, UnaryRpc
+from ortolan.frontends.grpc.noted import note_of, trailers_of
 from ortolan.frontends.grpc.options import COMPRESSION_ENCODINGS, GrpcOptions
 from ortolan.frontends.grpc.request_head import Refusal, RequestHead, is_call, read_head
 from ortolan.frontends.grpc.stream_call import StreamCall
@@ -38,6 +41,8 @@ class GrpcService:
         self._by_path: Mapping[str, Rpc] = {rpc.name.path: rpc for rpc in methods.all}
         self._max_message_bytes = options.max_message_bytes
         self._compression = COMPRESSION_ENCODINGS[options.compression]
+        self.errors = methods.errors
+        self.log = methods.log
         self.keep_alive = options.keep_alive
         self.limits = limits
         self.held = HeldBytes(options.held_bytes)
@@ -51,6 +56,12 @@ class GrpcService:
                 headers.meaning = self._others(headers)
         return cast("RequestHead | Refusal | OtherHead", headers.meaning)
 
+    def note(self, head: RequestHead | Refusal, peer: Peer) -> RequestNote | None:
+        """That of a call that ``head`` begins; None where it is not noted."""
+        if self.log is None and not head.request_id:
+            return None
+        return note_of(self.log, head.request_id, peer.address, head.path, head.user_agent)
+
     def call(
         self,
         head: RequestHead,
@@ -60,6 +71,7 @@ class GrpcService:
         flush: Callable[[], None],
         now_s: float,
         peer: Callable[[], PeerIdentity | None],
+        note: RequestNote | None = None,
     ) -> Http2Call:
         """The call that ``head`` begins at ``now_s``, by the loop; see ``Http2Call`` for ``count`` and ``flush``.
 
@@ -68,8 +80,8 @@ class GrpcService:
         rpc = head.rpc
         if rpc is None:
             raise Unsupported(_NO_METHOD)
-        answer = Http2Answer(http2, stream)
-        call = self._methods.call(rpc.name, head.timeout_s, head.metadata, peer)
+        answer = Http2Answer(http2, stream, None if rpc.name.is_probe else self.errors, note)
+        call = self._methods.call(rpc.name, head.timeout_s, head.metadata, peer, note)
         encoding = self._compression
         if encoding is not None and rpc.name.category == "inference" and encoding in head.accepts:
             answer.encoding = encoding
@@ -85,4 +97,4 @@ def refuse(answer: Http2Answer, refusal: Refusal) -> None:
     elif refusal.too_large:
         answer.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, refusal.message)
     else:
-        answer.fail(grpc.StatusCode.INTERNAL, refusal.message)
+        answer.fail(grpc.StatusCode.INTERNAL, refusal.message, trailers_of(answer.note))

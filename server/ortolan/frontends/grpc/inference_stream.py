@@ -5,13 +5,14 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
+from ortolan.core.error_responses import GRPC
 from ortolan.core.inference_core import InferenceCore
-from ortolan.core.tracing import GRPC, FrontendTrace
-from ortolan.errors import OrtolanError, Unauthenticated, Unavailable
+from ortolan.errors import Internal, OrtolanError, Unauthenticated, Unavailable
 from ortolan.frontends import status
 from ortolan.frontends.grpc.call import Call
 from ortolan.frontends.grpc.error_text import sendable
 from ortolan.frontends.grpc.stream_room import StreamRoom
+from ortolan.frontends.grpc.traced import OK, begun_trace, code_of
 from ortolan.protocol import protobuf_codec
 from ortolan.protocol.remembered_messages import RememberedMessages
 from ortolan.protocol.serialized import Raw, Serialized, size_bytes
@@ -111,25 +112,41 @@ class _Stream:
         return answer
 
     async def _encoded_answer(self, data: Raw) -> Serialized:
-        trace = FrontendTrace(GRPC) if self._core.tracing.on else None
+        tracing = self._core.tracing
+        trace = begun_trace(tracing, "ModelStreamInfer", self._call.metadata) if tracing.on else None
+        code = OK
         try:
             self._call.look_again()
             request = self._call.on_request(self._requests.decode(data))
             response = await self._core.infer(request, trace)
-            final = {**response.parameters, protobuf_codec.FINAL_RESPONSE: True}
+            if self._call.note is not None:
+                self._call.note.inferred(response)
+            # Metadata are the call's, and each of its requests may have a trace of its own.
+            traced = dict(trace.response_headers) if trace is not None else {}
+            final = {**response.parameters, **traced, protobuf_codec.FINAL_RESPONSE: True}
             return protobuf_codec.encode_stream_response(replace(response, parameters=final))
         except OrtolanError as error:
+            code = code_of(error)
             # Who is not known any more has no further answers, not even that.
             if self._call.wants_errors_raised() or isinstance(error, Unauthenticated):
                 raise
             _log.debug("a request of a gRPC stream was refused: %s", error)
+            self._core.errors.told(GRPC, status.grpc_code(error).name)
             return protobuf_codec.encode_stream_error(sendable(error.message), protobuf_codec.request_id(data))
         except Exception as error:
+            code = code_of(error)
             told = status.foreseen(error)
             if told is None:
-                _log.exception("a request of a gRPC stream failed in an unforeseen way")
+                note = self._call.note
+                extra = {"request_id": note.request_id} if note is not None else None
+                _log.exception("a request of a gRPC stream failed in an unforeseen way", extra=extra)
+            self._core.errors.told(GRPC, status.grpc_code(told or Internal("")).name)
             text = status.INTERNAL_MESSAGE if told is None else told.message
             return protobuf_codec.encode_stream_error(text, protobuf_codec.request_id(data))
+        except asyncio.CancelledError as error:
+            code = code_of(error)
+            raise
         finally:
             if trace is not None:
+                trace.code = code
                 trace.sent()

@@ -4,7 +4,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ortolan.core.access_log import AccessLog
+from ortolan.core.error_responses import ErrorResponses
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.request_note import RequestNote
 from ortolan.frontends.access.admission import admit
 from ortolan.frontends.access.grants import ANYBODY
 from ortolan.frontends.access.operations import CHANGES, OPERATIONS, Concern, Operation
@@ -14,6 +17,7 @@ from ortolan.frontends.grpc.call import Call, Method
 from ortolan.frontends.grpc.direct_inferences import DirectInferences
 from ortolan.frontends.grpc.health import HealthService
 from ortolan.frontends.grpc.inference_stream import InferenceStreams
+from ortolan.frontends.grpc.noted import trailers_of
 from ortolan.frontends.grpc.options import GrpcOptions
 from ortolan.frontends.grpc.reflected import Reflection
 from ortolan.frontends.grpc.service import InferenceService
@@ -44,6 +48,11 @@ class MethodName:
     def path(self) -> str:
         return f"/{self.service}/{self.method}"
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether it asks for readiness: to be told no is no error of a service that starts or stops."""
+        return self.operation.category == "health"
+
 
 @dataclass(frozen=True, slots=True)
 class UnaryRpc:
@@ -65,8 +74,20 @@ Rpc = UnaryRpc | StreamRpc
 class Methods:
     """The methods of a port, and what is done for each call before its method sees it."""
 
-    def __init__(self, rpcs: Sequence[Rpc], options: GrpcOptions, end_streams: Callable[[], None]) -> None:
-        """``end_streams`` lets streams answer what they have read, and end: for when the server stops."""
+    def __init__(
+        self,
+        rpcs: Sequence[Rpc],
+        options: GrpcOptions,
+        end_streams: Callable[[], None],
+        errors: ErrorResponses | None = None,
+        log: AccessLog | None = None,
+    ) -> None:
+        """``end_streams`` lets streams answer what they have read, and end: for when the server stops.
+
+        ``errors``: where calls that fail are counted; ``log``: who keeps notes of all.
+        """
+        self.log = log
+        self.errors = errors or ErrorResponses()
         self.all = tuple(rpcs)
         self.end_streams = end_streams
         self._restrictions = options.restrictions
@@ -80,11 +101,12 @@ class Methods:
         left_s: float | None,
         metadata: tuple[tuple[str, str], ...],
         peer: Callable[[], PeerIdentity | None],
+        note: RequestNote | None = None,
     ) -> Call:
         """What a method is told of a call with ``left_s`` seconds left (None: no deadline) and text ``metadata``.
 
-        ``peer`` tells what the client's certificate proves. Raises Restricted, Unauthenticated or Forbidden where the
-        call is kept out.
+        ``peer`` tells what the client's certificate proves, ``note`` is told who asks. Raises Restricted,
+        Unauthenticated or Forbidden where the call is kept out.
         """
         operation = name.operation
         header = dict(reversed(metadata)).get if self._guards or self._restrictions else None
@@ -94,6 +116,8 @@ class Methods:
         if header is not None and self._guards and operation.scopes:
             grant_now = partial(self._access.grant, header, peer())
             grant = grant_now()
+            if note is not None and not grant.is_anybodys:
+                note.asked_by(grant.holder)
             # Which model it is about stands in the message, and whether anything is to change.
             if operation.name in CHANGES:
                 check_either(grant, operation, CHANGES[operation.name])
@@ -102,7 +126,8 @@ class Methods:
             else:
                 admit(grant, operation, None)
         deadline_ns = deadline_after(left_s) if left_s is not None else 0
-        return Call(deadline_ns, metadata, self._forwarding, operation=operation, grant=grant, grant_now=grant_now)
+        trailers = trailers_of(note)
+        return Call(deadline_ns, metadata, self._forwarding, trailers, operation, grant, grant_now, note)
 
 
 def served_methods(core: InferenceCore, options: GrpcOptions) -> Methods:
@@ -114,7 +139,8 @@ def served_methods(core: InferenceCore, options: GrpcOptions) -> Methods:
         health.end_watches()
         streams.end()
 
-    return Methods([*_inference(core, streams, options), *_health(health), _reflection()], options, end_streams)
+    rpcs = [*_inference(core, streams, options), *_health(health), _reflection()]
+    return Methods(rpcs, options, end_streams, core.errors, core.access_log)
 
 
 def _inference(core: InferenceCore, streams: InferenceStreams, options: GrpcOptions) -> list[Rpc]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ortolan.frontends.grpc.methods import Rpc
+from ortolan.frontends.grpc.noted import agent_in, id_in
 from ortolan.http2.header_blocks import HeaderList
 
 # Neither grpc-web, which looks much the same, nor messages in JSON: what is answered is protobuf.
@@ -23,6 +24,10 @@ class RequestHead:
     encoding: str = _IDENTITY
     accepts: tuple[str, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+    path: bytes = b""
+    request_id: str = ""
+    """What its client calls it, where that is an id."""
+    user_agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,9 @@ class Refusal:
     http_status: int
     message: str
     too_large: bool = False
+    path: bytes = b""
+    request_id: str = ""
+    user_agent: str = ""
 
 
 def read_head(headers: HeaderList, methods: Mapping[str, Rpc]) -> RequestHead | Refusal:
@@ -39,21 +47,27 @@ def read_head(headers: HeaderList, methods: Mapping[str, Rpc]) -> RequestHead | 
     if headers.too_large:
         return Refusal(200, "received metadata size exceeds the limit", too_large=True)
     fields = dict(headers.fields)
+    metadata = tuple([_text(field) for field in headers.fields if not _of_the_protocol(field[0])])
+    path = fields.get(b":path", b"")
+    named = path, id_in(metadata), agent_in(metadata)
     if fields.get(b":method") != b"POST":
-        return Refusal(405, "gRPC calls are POST requests")
+        return Refusal(405, "gRPC calls are POST requests", False, *named)
     if not _CONTENT_TYPE.match(fields.get(b"content-type", b"")):
-        return Refusal(415, "the content-type of a gRPC call is application/grpc, or application/grpc+proto")
-    path = fields.get(b":path", b"").decode("latin-1")
+        message = "the content-type of a gRPC call is application/grpc, or application/grpc+proto"
+        return Refusal(415, message, False, *named)
     timeout = fields.get(b"grpc-timeout")
     found = _TIMEOUT.fullmatch(timeout) if timeout is not None else None
     if timeout is not None and found is None:
-        return Refusal(200, "grpc-timeout must be at most 8 digits and one of H, M, S, m, u, n")
+        return Refusal(200, "grpc-timeout must be at most 8 digits and one of H, M, S, m, u, n", False, *named)
     return RequestHead(
-        rpc=methods.get(path),
+        rpc=methods.get(path.decode("latin-1")),
         timeout_s=int(found[1]) * _UNIT_S[found[2]] if found else None,
         encoding=fields.get(b"grpc-encoding", b"identity").decode("latin-1"),
         accepts=tuple(name.strip() for name in fields.get(b"grpc-accept-encoding", b"").decode("latin-1").split(",")),
-        metadata=tuple([_text(field) for field in headers.fields if not _of_the_protocol(field[0])]),
+        metadata=metadata,
+        path=named[0],
+        request_id=named[1],
+        user_agent=named[2],
     )
 
 

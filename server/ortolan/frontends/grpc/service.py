@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ortolan.core.inference_core import InferenceCore, TensorMetadata
-from ortolan.core.tracing import GRPC, FrontendTrace
 from ortolan.core.whole_server import ToldVersion
 from ortolan.errors import NotFound, Unsupported
+from ortolan.execution.latencies import Latencies
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
 from ortolan.frontends.access.reach import check_load, check_unload
 from ortolan.frontends.grpc.call import Call, Method
+from ortolan.frontends.grpc.traced import OK, begun_trace, code_of
 from ortolan.frontends.server_timing import server_timing
 from ortolan.protocol import protobuf_codec
 from ortolan.protocol import protobuf_messages as messages
@@ -53,14 +54,25 @@ class InferenceService:
         }
 
     async def model_infer(self, data: Raw, call: Call) -> Serialized:
-        trace = FrontendTrace(GRPC) if self._core.tracing.on else None
+        tracing = self._core.tracing
+        trace = begun_trace(tracing, "ModelInfer", call.metadata) if tracing.on else None
+        code = OK
         try:
             request = call.on_request(self._requests.decode(data))
             response = await self._core.infer(request, trace)
+            if call.note is not None:
+                call.note.inferred(response)
             start_ns = time.monotonic_ns()
             encoded = protobuf_codec.encode_response(response)
+        except BaseException as error:
+            code = code_of(error)
+            raise
         finally:
             if trace is not None:
+                call.trailers.extend(trace.response_headers)
+                if call.note is not None:
+                    call.note.trace = trace
+                trace.code = code
                 trace.sent()
         if self._timing and response.timing is not None:
             call.trailers.append(("server-timing", server_timing(response.timing, time.monotonic_ns() - start_ns)))
@@ -178,7 +190,7 @@ def _fill_batch(message: Any, batch: BatchSizeStatistics) -> None:
         _fill_duration(getattr(message, name), getattr(batch, name))
 
 
-def _fill_duration(message: Any, duration: Duration) -> None:
+def _fill_duration(message: Any, duration: Duration | Latencies) -> None:
     message.SetInParent()
     message.count = duration.count
     message.ns = duration.ns

@@ -77,6 +77,8 @@ class UnaryCall(Http2Call):
         self._request = None
         try:
             assert direct is not None and known is not None  # noqa: S101, PT018 - they began it
+            if self._call.note is not None:
+                known.form.tell(self._call.note)
             self._answer.whole(direct.encoded(known, answer, self._call), self._call.trailers)
         except OrtolanError as error:
             self.refused(error)

@@ -20,7 +20,8 @@ class OnePort:
         self.port = port
         self._http1 = HttpService(app).protocol
         self._opening_s = app.rest_options.limits.head_s
-        self._http2 = Http2Connections(methods, options, RestRequests(app, app.rest_options.hosts).head)
+        others = RestRequests(app, app.rest_options.hosts, app.core.errors, app.core.access_log)
+        self._http2 = Http2Connections(methods, options, others.head)
         self._undecided: set[FirstWords] = set()
         self._all_decided = asyncio.Event()
 

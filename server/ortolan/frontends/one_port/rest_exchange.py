@@ -11,6 +11,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ortolan.core.access_log import AccessLog
+from ortolan.core.error_responses import ErrorResponses
+from ortolan.core.request_note import RequestNote
 from ortolan.errors import DeadlineExceeded, InvalidArgument, OrtolanError
 from ortolan.frontends.grpc.connection_life import Pace
 from ortolan.frontends.grpc.http2_exchange import TOO_SLOW, Carrier, Exchange
@@ -20,6 +23,7 @@ from ortolan.frontends.rest.app import PEER
 from ortolan.frontends.rest.asgi_request import send_answer
 from ortolan.frontends.rest.hosts import ANY_HOST, MISDIRECTED, AllowedHosts
 from ortolan.frontends.rest.http_limits import head_fault
+from ortolan.frontends.rest.noted import NOTE, REQUEST_ID_HEADER, USER_AGENT, gone, note_in, note_of, noted, noting
 from ortolan.http2.faults import ErrorCode
 from ortolan.http2.header_blocks import HeaderList, encode
 from ortolan.http2.stream import Stream
@@ -38,18 +42,28 @@ _UNREADABLE = RestHead({"type": "http", "method": "GET", "path": "/"}, (), expec
 class RestRequests:
     """How requests to an application begin."""
 
-    def __init__(self, app: ASGIApp, hosts: AllowedHosts = ANY_HOST) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: AllowedHosts = ANY_HOST,
+        errors: ErrorResponses | None = None,
+        log: AccessLog | None = None,
+    ) -> None:
+        """``errors``: where refusals are counted that do not come from ``app``; ``log``: who keeps notes of all."""
+        self._log = log
         self._app = app
         self._hosts = hosts
+        self._errors = errors or ErrorResponses()
 
     def head(self, fields: HeaderList) -> "RestRequest":
         """What ``fields`` ask for; where they are wrong, a request whose answer says so."""
         try:
             head = read_head(fields)
         except InvalidArgument as error:
-            return RestRequest(_telling(error_answer(error)), _UNREADABLE)
+            return RestRequest(_telling(error_answer(error), self._errors), _UNREADABLE, self._errors, self._log)
         refusal = self._refusal(head)
-        return RestRequest(self._app if refusal is None else _telling(refusal), head)
+        app = self._app if refusal is None else _telling(refusal, self._errors)
+        return RestRequest(app, head, self._errors, self._log)
 
     def _refusal(self, head: RestHead) -> Answer | None:
         """As over HTTP/1, but that the connection goes on."""
@@ -63,12 +77,23 @@ class RestRequests:
 class RestRequest:
     """What requests with the same fields have in common."""
 
-    def __init__(self, app: ASGIApp, head: RestHead) -> None:
+    def __init__(self, app: ASGIApp, head: RestHead, errors: ErrorResponses, log: AccessLog | None) -> None:
         self._app = app
         self._head = head
+        self._errors = errors
+        self._log = log
+        by_name = dict(reversed(head.headers))
+        self._sent_id = by_name.get(REQUEST_ID_HEADER)
+        self._user_agent = by_name.get(USER_AGENT, b"")
 
     def begin(self, stream: Stream, carrier: Carrier) -> "RestExchange":
-        return RestExchange(self._app, self._head, stream, carrier)
+        scope = self._head.scope
+        target = scope.get("raw_path", b"")
+        method = scope["method"] if target else ""
+        note = note_of(self._log, self._sent_id, "HTTP/2", carrier.peer.address, method, target)
+        if note is not None:
+            note.user_agent = self._user_agent
+        return RestExchange(self._app, self._head, stream, carrier, self._errors, note)
 
 
 class RestExchange(Exchange):
@@ -77,7 +102,17 @@ class RestExchange(Exchange):
     # Python's h2, and httpx with it, fails everything that is under way when any GOAWAY comes.
     outlives_goaway = False
 
-    def __init__(self, app: ASGIApp, head: RestHead, stream: Stream, carrier: Carrier) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        head: RestHead,
+        stream: Stream,
+        carrier: Carrier,
+        errors: ErrorResponses,
+        note: RequestNote | None = None,
+    ) -> None:
+        self._errors = errors
+        self._note = note
         self._app = app
         self._head = head
         self._stream = stream
@@ -105,6 +140,8 @@ class RestExchange(Exchange):
             self._discard(len(data), ended)
         if self._over:
             return
+        if self._note is not None:
+            self._note.bytes_in = self._stream.taken
         self._body += data
         self._ended = ended
         # What is whole is the application's, which bounds it itself.
@@ -155,7 +192,7 @@ class RestExchange(Exchange):
             if self._begun:
                 _log.exception("a request over HTTP/2 failed in an unforeseen way")
             elif not self._over:
-                self._answer(bug_answer(self._head.scope["path"], error))
+                self._answer(bug_answer(self._head.scope["path"], error, self._note))
         finally:
             if not self._over:
                 # Part of an answer, or none: nobody is to take it for a whole one.
@@ -173,6 +210,7 @@ class RestExchange(Exchange):
             "server": server[:2] if isinstance(server, tuple) else None,
             "state": {},
             PEER: self._carrier.peer(),
+            NOTE: self._note,
         }
 
     async def _receive(self) -> Message:
@@ -216,6 +254,10 @@ class RestExchange(Exchange):
 
     def _answer(self, answer: Answer) -> None:
         """The whole answer, where the application has sent nothing that left."""
+        self._errors.told_status(answer.status)
+        if self._note is not None:
+            self._note.bytes_in = self._stream.taken
+            answer = noted(answer, self._note)
         start = self._fields({"status": answer.status, "headers": answer.headers})
         self._send_data(start, b"" if self._is_head else b"".join(answer.body), more=False)
 
@@ -274,6 +316,7 @@ class RestExchange(Exchange):
     def _finish(self) -> None:
         """Nothing more is read, and nothing more is sent that is not on its way."""
         self._over = True
+        gone(self._note)
         self._body.clear()
         self._hold(0)
         self._came.set()
@@ -284,8 +327,10 @@ class RestExchange(Exchange):
         self._unfinished_bytes = size
 
 
-def _telling(answer: Answer) -> ASGIApp:
+def _telling(answer: Answer, errors: ErrorResponses) -> ASGIApp:
     async def tell(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        await send_answer(answer, send)
+        errors.told_status(answer.status)
+        note = note_in(scope)
+        await send_answer(answer, send if note is None else noting(send, note))
 
     return tell

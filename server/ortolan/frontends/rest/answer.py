@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import orjson
 
-from ortolan.errors import OrtolanError, Unauthenticated, Unavailable, UnsupportedEncoding
+from ortolan.core.request_note import RequestNote
+from ortolan.errors import Internal, OrtolanError, Unauthenticated, Unavailable, UnsupportedEncoding
 from ortolan.frontends import status
 from ortolan.frontends.rest.compression import ENCODINGS
 
@@ -26,6 +27,8 @@ class Answer(NamedTuple):
     headers: Headers
     body: Sequence[bytes | memoryview]
     """The pieces, one after the other: large ones are views, which nobody puts together first."""
+    error: str = ""
+    """The kind of error that it tells, for the log."""
 
 
 def header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -57,13 +60,14 @@ def error_answer(error: OrtolanError) -> Answer:
         headers.append((b"accept-encoding", ", ".join(ENCODINGS).encode()))
     elif isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b'Bearer realm="ortolan"'))
-    return message_answer(status.http_status(error), error.message, headers)
+    return message_answer(status.http_status(error), error.message, headers)._replace(error=type(error).__name__)
 
 
-def bug_answer(path: str, error: Exception) -> Answer:
-    """What a client is told of an error that nobody foresaw; the log has the rest."""
+def bug_answer(path: str, error: Exception, note: RequestNote | None = None) -> Answer:
+    """What a client is told of an error that nobody foresaw; the log has the rest, and the request's id by ``note``."""
     told = status.foreseen(error)
     if told is not None:
         return error_answer(told)
-    _log.error("a request to %r failed in an unforeseen way", path, exc_info=error)
-    return message_answer(500, status.INTERNAL_MESSAGE)
+    extra = {"request_id": note.request_id} if note is not None else None
+    _log.error("a request to %r failed in an unforeseen way", path, exc_info=error, extra=extra)
+    return message_answer(500, status.INTERNAL_MESSAGE)._replace(error=Internal.__name__)

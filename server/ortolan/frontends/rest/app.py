@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.request_note import RequestNote
 from ortolan.errors import OrtolanError, Restricted
 from ortolan.frontends.access.grants import Grant
 from ortolan.frontends.access.operations import OPERATIONS
@@ -33,8 +34,10 @@ from ortolan.frontends.rest.asgi_request import AsgiRequest, response_of, send_a
 from ortolan.frontends.rest.documentation import Document
 from ortolan.frontends.rest.inference import STOPPED, InferenceEndpoint, Target, inference_target
 from ortolan.frontends.rest.inference_exchange import InferenceExchange, RestOptions
+from ortolan.frontends.rest.noted import note_in, noting
 from ortolan.frontends.rest.operations import category_of, is_protocol, operation_of
-from ortolan.frontends.rest.traced import end_trace, traced
+from ortolan.frontends.rest.platforms import Platforms
+from ortolan.frontends.rest.traced import end_trace, trace_of, traced
 from ortolan.frontends.tls.identity import PeerIdentity
 from ortolan.inference.printable import CONTROL_ESCAPES
 
@@ -68,7 +71,8 @@ class RestApp(FastAPI):
     ``HttpConnection`` it does not even come here: that asks ``refusal`` and ``inference`` itself.
     """
 
-    def __init__(self, core: InferenceCore, options: RestOptions) -> None:
+    def __init__(self, core: InferenceCore, options: RestOptions, more: Sequence[APIRouter] = ()) -> None:
+        """``more``: further routes; what each needs stands in ``operations``."""
         super().__init__(title="Ortolan", docs_url=None, redoc_url=None, redirect_slashes=False)
         self.core = core
         self.rest_options = options
@@ -77,6 +81,7 @@ class RestApp(FastAPI):
         """Whether a request's headers are more than HTTP's: models are told some of them."""
         self._restrictions = options.restrictions
         self._access = options.access
+        self._platforms = Platforms(core, options.platforms)
         self.guards_inference = bool(options.restrictions) or options.access.needs_credentials
         """Whether a request may be kept from a model, by what it carries or does not."""
         exchange = InferenceExchange(core, options)
@@ -85,6 +90,7 @@ class RestApp(FastAPI):
         self.router.routes.extend(documentation.routes())
         self.methods_of: dict[str, set[str]] = {}
         for router in (
+            *self._platforms.routers(exchange, self.inference),
             health.router(core),
             models.router(core),
             generate.router(core, exchange),
@@ -93,6 +99,7 @@ class RestApp(FastAPI):
             trace_settings.router(core, exchange.limits.document),
             log_settings.router(core, exchange.limits.document),
             shared_memory.router(core, exchange.limits.document),
+            *more,
         ):
             self.include_router(router)
             for route in router.routes:
@@ -107,31 +114,45 @@ class RestApp(FastAPI):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        send = _closing(send, self.core)
+        send = self._closing(send, scope["method"], scope["path"])
+        note = note_in(scope)
+        if note is not None:
+            send = noting(send, note)
+        if self._platforms.redirect:
+            try:
+                scope, send = self._platforms.redirected(scope, send)
+            except OrtolanError as error:
+                await send_answer(error_answer(error), send)
+                return
         path = scope["path"]
-        refusal = self.refusal(scope["method"], path, AsgiRequest(scope, receive).header, scope.get(PEER))
+        refusal = self.refusal(scope["method"], path, AsgiRequest(scope, receive).header, scope.get(PEER), note)
         if refusal is not None:
+            _note_error(note, refusal)
             await send_answer(refusal, send)
             return
         if self.core.tracing.on:
-            receive, send = traced(scope, receive, send)
+            receive, send = traced(self.core.tracing, scope, receive, send)
+            if note is not None:
+                note.trace = trace_of(scope)
         target = inference_target(path)
         if target is None:
             await self._route(scope, receive, send)
         elif scope["method"] != "POST":
             await send_answer(_wrong_method("POST"), send)
-        elif (answer := await self.inference.answer(path, target, AsgiRequest(scope, receive))) is not None:
-            await send_answer(answer, send)
+        else:
+            await self._infer(path, target, scope, receive, send)
 
-    def refusal(self, method: str, path: str, header: RawHeader, peer: PeerIdentity | None) -> Answer | None:
+    def refusal(
+        self, method: str, path: str, header: RawHeader, peer: PeerIdentity | None, note: RequestNote | None = None
+    ) -> Answer | None:
         """What a request is told before it comes to a route, from a client with this certificate; None if it may."""
         if _leads_nowhere(path):
             return message_answer(404, _NOWHERE)
         try:
             if self._restrictions:
-                self._check_restrictions(path, header)
+                self._check_restrictions(method, path, header)
             if self._access.guards:
-                self._check_access(method, path, header, peer)
+                self._check_access(method, path, header, peer, note)
         except OrtolanError as error:
             return error_answer(error)
         return None
@@ -140,33 +161,68 @@ class RestApp(FastAPI):
         """What who sent the request may do. Raises Unauthenticated where nobody knows any more who that is."""
         return self._access.grant(request.headers.get, request.scope.get(PEER))
 
-    def refusal_of_inference(self, asked: Inference, peer: PeerIdentity | None) -> Answer | None:
+    def refusal_of_inference(
+        self, asked: Inference, peer: PeerIdentity | None, note: RequestNote | None = None
+    ) -> Answer | None:
         """``refusal`` for a request that is plainly to infer."""
         if not self.guards_inference:
             return None
         try:
             if self._restrictions:
                 self._restrictions.check(_INFER.category, _named(asked.header))
-            self._access.check(_INFER, asked.target[0], _named(asked.header), peer)
+            self._access.check(_INFER, asked.target[0], _named(asked.header), peer, note)
         except OrtolanError as error:
             return error_answer(error)
         return None
 
-    def _check_restrictions(self, path: str, header: RawHeader) -> None:
-        category = category_of(path)
+    def _check_restrictions(self, method: str, path: str, header: RawHeader) -> None:
+        category = category_of(path) or self._platforms.category_of(method, path)
         if category is not None:
             self._restrictions.check(category, _named(header))
         # No route of ours has such a path; were there one, it must not be open because no category is its.
         elif is_protocol(path):
             raise Restricted("This API is restricted")
 
-    def _check_access(self, method: str, path: str, header: RawHeader, peer: PeerIdentity | None) -> None:
-        asked = operation_of(method, path)
-        if asked is not None:
-            self._access.check(asked.operation, asked.model, _named(header), peer)
+    def _check_access(
+        self, method: str, path: str, header: RawHeader, peer: PeerIdentity | None, note: RequestNote | None
+    ) -> None:
+        platforms, asked = self._platforms.operation_of(method, path), operation_of(method, path)
+        if platforms is not None:
+            self._access.check_platform(platforms.operation, platforms.model, _named(header), peer, note)
+        elif asked is not None:
+            self._access.check(asked.operation, asked.model, _named(header), peer, note)
         else:
             # Nobody without a key is told which routes there are, and none is open because it is not in the table.
-            self._access.grant(_named(header), peer)
+            grant = self._access.grant(_named(header), peer)
+            if note is not None and not grant.is_anybodys:
+                note.asked_by(grant.holder)
+
+    def _closing(self, send: Send, method: str, path: str) -> Send:
+        """``send``, with errors counted. While draining each answer asks the client to connect elsewhere next time."""
+        core = self.core
+
+        async def close_after(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # What is no error of a service: probes are told so while it starts and stops.
+                if message["status"] >= 400 and not self._is_probe(method, path):
+                    core.errors.told_status(message["status"])
+                if core.draining:
+                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        return close_after
+
+    def _is_probe(self, method: str, path: str) -> bool:
+        return (category_of(path) or self._platforms.category_of(method, path)) == "health"
+
+    async def _infer(self, path: str, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await self.inference.answer(path, target, AsgiRequest(scope, receive))
+            if answer is not None:
+                _note_error(note_in(scope), answer)
+                await send_answer(answer, send)
+        finally:
+            end_trace(scope)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -203,24 +259,20 @@ def _leads_nowhere(path: str) -> bool:
     return bool(_CONTROL_CHARACTER.search(path)) and not _CONTROL_PATH.fullmatch(path)
 
 
-def _closing(send: Send, core: InferenceCore) -> Send:
-    """``send``, with each answer while draining asking the client to open its next connection elsewhere."""
-
-    async def close_after(message: Message) -> None:
-        if core.draining and message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-        await send(message)
-
-    return close_after
-
-
 def _wrong_method(allowed: str) -> Answer:
     return message_answer(405, f"Method Not Allowed: this path expects {allowed}", [(b"allow", allowed.encode())])
 
 
-async def _report(request: Request, error: Exception) -> Response:  # noqa: ARG001
+def _note_error(note: RequestNote | None, answer: Answer) -> None:
+    if note is not None:
+        note.error = answer.error
+
+
+async def _report(request: Request, error: Exception) -> Response:
     assert isinstance(error, OrtolanError)  # noqa: S101 - registered for this kind
-    return response_of(error_answer(error))
+    answer = error_answer(error)
+    _note_error(note_in(request.scope), answer)
+    return response_of(answer)
 
 
 async def _report_http(request: Request, error: Exception) -> Response:
@@ -239,4 +291,7 @@ async def _report_http(request: Request, error: Exception) -> Response:
 
 
 async def _report_bug(request: Request, error: Exception) -> Response:
-    return response_of(bug_answer(request.scope["path"], error))
+    note = note_in(request.scope)
+    answer = bug_answer(request.scope["path"], error, note)
+    _note_error(note, answer)
+    return response_of(answer)

@@ -11,6 +11,7 @@ from ortolan.frontends.rest.body_limits import BodyLimit, declared_bytes
 from ortolan.frontends.rest.disconnect import cancelled_on_disconnect
 from ortolan.frontends.rest.http_request import Body, HttpRequest
 from ortolan.frontends.rest.incoming_body import IncomingBody
+from ortolan.frontends.rest.noted import note_in
 from ortolan.frontends.rest.traced import trace_of
 
 # Below, to put an answer together costs less than to send it in pieces.
@@ -24,6 +25,7 @@ class AsgiRequest(HttpRequest):
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope["headers"], trace_of(scope))
+        self.note = note_in(scope)
         self._receive = receive
 
     async def sent_body(self, limit: BodyLimit) -> Body:

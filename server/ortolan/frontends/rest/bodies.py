@@ -195,7 +195,7 @@ class TraceSettingsBody(BaseModel):
     trace_count: str = Field(description="How many requests will be traced yet; -1 for no end.")
     log_frequency: str = Field(description="After how many traces another file is begun; 0 for never.")
     trace_file: str = Field(description="Where traces are written; nothing is traced without it.")
-    trace_mode: Literal["triton"]
+    trace_mode: Literal["triton", "opentelemetry"]
 
 
 class TraceChangeBody(BaseModel):
@@ -297,3 +297,24 @@ class PredictionsBody(BaseModel):
     """Predictions in the form of the request: one for each instance, or whole outputs."""
 
     predictions: object
+
+
+class PlaceRequestBody(BaseModel):
+    """What SageMaker wants loaded."""
+
+    model_name: str = Field(description="Any text; later requests name the model so.")
+    url: str = Field(description="The directory on this machine that the model is in.")
+
+
+class PlacedModelBody(BaseModel):
+    """A model that SageMaker had loaded, in its words."""
+
+    modelName: str  # noqa: N815 - the contract's
+    modelUrl: str  # noqa: N815 - the contract's
+
+
+class PlacedModelsBody(BaseModel):
+    """Some of them; the rest by ``next_page_token``."""
+
+    models: list[PlacedModelBody]
+    nextPageToken: str | None = None  # noqa: N815 - the contract's

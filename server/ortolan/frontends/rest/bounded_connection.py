@@ -139,6 +139,9 @@ class BoundedConnection(TurnTaking):
     def _linger_s(self) -> float:
         return self._bounds.limits.linger_s
 
+    def _told_status(self, status: int) -> None:
+        self._bounds.errors.told_status(status)
+
     def heard(self, size: int) -> None:
         """So many more bytes of a large body came."""
         self._heard(size, 0)

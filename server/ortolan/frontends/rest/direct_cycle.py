@@ -13,6 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
 from ortolan.core.inference_core import InferenceCore
+from ortolan.core.request_note import RequestNote
 from ortolan.errors import OrtolanError
 from ortolan.execution.answer import Answer as Found
 from ortolan.execution.direct_request import DirectRequest
@@ -23,6 +24,7 @@ from ortolan.frontends.rest.inference import STOPPED, InferenceEndpoint
 from ortolan.frontends.rest.inference_cycle import CHEAP_TO_JOIN_BYTES
 from ortolan.frontends.rest.known_heads import KnownHead
 from ortolan.frontends.rest.known_requests import KnownRequest, described
+from ortolan.frontends.rest.noted import gone, noted
 from ortolan.frontends.server_timing import timing_text
 from ortolan.inference.datatypes import Array
 from ortolan.protocol.json_codec import EncodedResponse
@@ -55,6 +57,7 @@ class DirectCycle:
         "_connection",
         "_head",
         "_known",
+        "_note",
         "_request",
         "disconnected",
         "keep_alive",
@@ -63,7 +66,12 @@ class DirectCycle:
     )
 
     def __init__(
-        self, connection: Connection, head: KnownHead, known: KnownRequest, message_event: asyncio.Event
+        self,
+        connection: Connection,
+        head: KnownHead,
+        known: KnownRequest,
+        message_event: asyncio.Event,
+        note: RequestNote | None = None,
     ) -> None:
         self.disconnected = False
         self.keep_alive = True
@@ -72,6 +80,7 @@ class DirectCycle:
         self._connection = connection
         self._head = head
         self._known = known
+        self._note = note
         self._request: DirectRequest | None = None
 
     @property
@@ -90,6 +99,7 @@ class DirectCycle:
     def leave(self) -> None:
         """The client has gone: what is being done for it is cancelled."""
         self.disconnected = True
+        gone(self._note)
         self._drop()
 
     def cancel(self, msg: object = None) -> None:  # noqa: ARG002 - as tasks are cancelled
@@ -104,7 +114,7 @@ class DirectCycle:
         try:
             encoded = self._known.encoded(answer)
         except Exception as error:
-            self._send(bug_answer(self._head.path, error))
+            self._send(bug_answer(self._head.path, error, self._note))
         else:
             self._send_inferred(encoded, answer, start_ns)
 
@@ -144,12 +154,20 @@ class DirectCycle:
         compute_ns = times.end_ns - times.start_ns
         timing = timing_text(answer.queue_ns, answer.batch_rows, compute_ns, time.monotonic_ns() - start_ns)
         lines = b"%bserver-timing: %b\r\n" % (described(encoded.header_length, size), timing.encode())
+        if self._note is not None:
+            lines += self._noted_line(self._note, size)
         head = (OK_LINE, connection.default_lines, lines, _KEPT if self.keep_alive else _CLOSED)
         if size <= CHEAP_TO_JOIN_BYTES:
             connection.transport.write(b"".join((*head, *encoded.pieces)))
         else:
             connection.transport.writelines((b"".join(head), *encoded.pieces))
         self._sent()
+
+    def _noted_line(self, note: RequestNote, size: int) -> bytes:
+        """The header that names the request, which is answered now."""
+        self._known.form.tell(note)
+        note.answered(200, size)
+        return b"x-request-id: %b\r\n" % note.request_id.encode()
 
     def _wants_encoding(self) -> bool:
         accepted = self._head.header(b"accept-encoding")
@@ -165,6 +183,10 @@ class DirectCycle:
         if connection.flow.write_paused:
             self._send_soon(_made(answer))
         elif self._may_send():
+            connection.core.errors.told_status(answer.status)
+            if self._note is not None:
+                self._known.form.tell(self._note)
+                answer = noted(answer, self._note)
             head = head_bytes(answer, connection.server_state.default_headers, self.keep_alive)
             connection.transport.writelines((head, *answer.body))
             self._sent()
@@ -184,7 +206,7 @@ class DirectCycle:
             self._send_or_close(STOPPED)
             return
         except Exception as error:
-            answer = bug_answer(self._head.path, error)
+            answer = bug_answer(self._head.path, error, self._note)
         if self._connection.flow.write_paused:
             await self._connection.flow.drain()
         if not self.response_complete:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from ortolan.core.error_responses import ErrorResponses
 from ortolan.frontends.held_bytes import HeldBytes
 from ortolan.frontends.rest.fault_log import FaultLog
 from ortolan.frontends.rest.hosts import ANY_HOST, AllowedHosts
@@ -23,6 +24,7 @@ class HttpBounds:
     held: HeldBytes = field(default_factory=lambda: HeldBytes(_MOST_HELD_BYTES))
     hosts: AllowedHosts = ANY_HOST
     faults: FaultLog = field(default_factory=FaultLog)
+    errors: ErrorResponses = field(default_factory=ErrorResponses)
 
 
 class TurnsFlow(FlowControl):

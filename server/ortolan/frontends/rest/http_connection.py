@@ -9,6 +9,7 @@ This leans on names inside uvicorn; ``tests/frontends/test_uvicorn_contract.py``
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -18,10 +19,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
+from ortolan.core.request_note import RequestNote
 from ortolan.errors import OrtolanError
 from ortolan.frontends.access.peer import Peer
 from ortolan.frontends.held_bytes import HeldBytes
-from ortolan.frontends.rest.answer import header_lines
+from ortolan.frontends.rest.answer import Answer, header_lines
 from ortolan.frontends.rest.app import PEER, RestApp
 from ortolan.frontends.rest.body_limits import declared_bytes
 from ortolan.frontends.rest.bounded_connection import BoundedConnection
@@ -33,7 +35,10 @@ from ortolan.frontends.rest.inference_cycle import InferenceCycle
 from ortolan.frontends.rest.known_heads import KnownHead, KnownHeads
 from ortolan.frontends.rest.known_requests import KnownRequest, KnownRequests
 from ortolan.frontends.rest.large_body import LARGE_BYTES, LargeBody
-from ortolan.frontends.rest.turn_taking import NOTHING
+from ortolan.frontends.rest.noted import NOTE, REQUEST_ID_HEADER, USER_AGENT, gone, note_in, note_of, noted
+from ortolan.frontends.rest.passing_lines import CALLERS_SPAN
+from ortolan.frontends.rest.traced import may_be_traced
+from ortolan.frontends.rest.turn_taking import BODY, HEAD, NOTHING
 from ortolan.frontends.tls.identity import PeerIdentity
 from ortolan.inference.datatypes import Array
 from ortolan.inference.request import InferenceRequest
@@ -43,6 +48,7 @@ _LONGEST_KEPT_URL_BYTES = 512
 # Requests up to here come in one piece, and a copy of their body costs next to nothing.
 _LARGEST_WHOLE_BYTES = 32 << 10
 _MOST_DIGITS = 4
+_MOST_LENGTH_DIGITS = 19
 # Of a URL's characters those that stand for themselves, in a path that begins with "/" and has no query.
 _PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b"%?#\\")
 
@@ -53,8 +59,9 @@ class HttpService:
     def __init__(self, app: RestApp, limits: HttpLimits | None = None) -> None:
         self.app = app
         options = app.rest_options
-        self.bounds = HttpBounds(limits or options.limits, HeldBytes(options.held_bytes), options.hosts)
-        self.heads = KnownHeads()
+        held = HeldBytes(options.held_bytes)
+        self.bounds = HttpBounds(limits or options.limits, held, options.hosts, errors=app.core.errors)
+        self.heads = KnownHeads(_passing(app))
         self._defaults: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
         self._plain_target = lru_cache(_KEPT_URLS)(_plain_target)
@@ -92,6 +99,7 @@ class HttpConnection(BoundedConnection):
         self.core = service.app.core
         self.inference = service.app.inference
         self._heads = service.heads
+        self._log = self.core.access_log
         self._inference: InferenceCycle | None = None
         self._is_first = True
         self._peer: Peer | None = None
@@ -124,6 +132,8 @@ class HttpConnection(BoundedConnection):
             super()._begin_request(version)
             # It is handed to a task, which has not begun.
             self.scope[PEER] = self.peer  # type: ignore[literal-required]
+            if (note := self._new_note()) is not None:
+                self.scope[NOTE] = note  # type: ignore[literal-required]
             return
         cycle = InferenceCycle(
             self._service.app,
@@ -135,6 +145,7 @@ class HttpConnection(BoundedConnection):
             expects_continue=self.expect_100_continue,
             message_event=self._unheard,
         )
+        cycle.note = self._new_note(cycle.by_name)
         is_first = self._is_idle()
         self._inference = cycle
         self.cycle = cast("RequestResponseCycle", cycle)
@@ -191,14 +202,18 @@ class HttpConnection(BoundedConnection):
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    def _begin_known(self, head: KnownHead, start: int, data: bytes) -> None:
+    def _begin_known(self, head: KnownHead, start: int, sent_id: bytes | None, data: bytes) -> None:
         """A whole request with a head that was parsed before: the parser, which is between two, sees nothing of it."""
-        # What is traced is followed through all of its steps.
         app = self._service.app
-        refusal = app.refusal_of_inference(head, self.peer) if app.guards_inference else None
-        requests = None if self.core.tracing.on or refusal is not None else head.requests
+        note = None
+        if self._log is not None or sent_id:
+            note = self._note_of(sent_id, "HTTP/1.1", "POST", head.path.encode(), head.by_name, head.body_bytes)
+        refusal = app.refusal_of_inference(head, self.peer, note) if app.guards_inference else None
+        # What is traced is followed through all of its steps.
+        is_traced = self.core.tracing.on and may_be_traced(self.core.tracing, head)
+        requests = None if is_traced or refusal is not None else head.requests
         if requests is not None and (found := requests.find(data, start, head.json_bytes)) is not None:
-            if self._begin_direct(head, *found):
+            if self._begin_direct(head, *found, note):
                 requests.lessons.begun()
                 return
             requests.lessons.outdated()
@@ -215,6 +230,7 @@ class HttpConnection(BoundedConnection):
             by_name=head.by_name,
             whole_body=body,
         )
+        cycle.note = note
         cycle.refusal = refusal
         cycle.is_decided = True
         if requests is not None and requests.lessons.pay:
@@ -225,8 +241,10 @@ class HttpConnection(BoundedConnection):
         if cycle.trace is not None:
             cycle.trace.received()
 
-    def _begin_direct(self, head: KnownHead, known: KnownRequest, inputs: dict[str, Array]) -> bool:
-        cycle = DirectCycle(self, head, known, self._unheard)
+    def _begin_direct(
+        self, head: KnownHead, known: KnownRequest, inputs: dict[str, Array], note: RequestNote | None
+    ) -> bool:
+        cycle = DirectCycle(self, head, known, self._unheard, note)
         if not cycle.begin(inputs):
             return False
         self._inference = None
@@ -246,7 +264,8 @@ class HttpConnection(BoundedConnection):
         if size > self._service.app.body_limits.of_inference(asked).most_bytes:
             return
         if asked.header(b"transfer-encoding") is None and asked.header(b"content-encoding") is None:
-            known = KnownHead(asked.path, asked.target, asked.headers, dict(asked.by_name), size)
+            headers = self._heads.lasting(asked.headers)
+            known = KnownHead(asked.path, asked.target, headers, dict(reversed(headers)), size)
             self._heads.learn(data, self._with_requests(known, asked))
 
     def _with_requests(self, head: KnownHead, asked: InferenceCycle) -> KnownHead:
@@ -259,6 +278,47 @@ class HttpConnection(BoundedConnection):
             return head
         json_bytes = None if length is None else int(length)
         return replace(head, json_bytes=json_bytes, requests=self._heads.requests_with(head.path, head.headers))
+
+    def _note_of(
+        self,
+        sent_id: bytes | None,
+        protocol: str,
+        method: str,
+        target: bytes,
+        by_name: Mapping[bytes, bytes],
+        body_bytes: int,
+    ) -> RequestNote | None:
+        note = note_of(self._log, sent_id, protocol, self.client, method, target)
+        if note is not None:
+            note.user_agent = by_name.get(USER_AGENT, b"")
+            note.bytes_in = body_bytes
+        return note
+
+    def _new_note(self, by_name: Mapping[bytes, bytes] | None = None) -> RequestNote | None:
+        """The note of the request whose head was parsed last."""
+        by_name = dict(reversed(self.headers)) if by_name is None else by_name
+        sent_id = by_name.get(REQUEST_ID_HEADER)
+        if self._log is None and not sent_id:
+            return None
+        length = by_name.get(b"content-length", b"")
+        body_bytes = int(length) if length.isdigit() and len(length) < _MOST_LENGTH_DIGITS else -1
+        if not length and b"transfer-encoding" not in by_name:
+            body_bytes = 0
+        method = self.parser.get_method().decode() if self.url else ""
+        protocol = "HTTP/1.0" if self.url and self.parser.get_http_version() == "1.0" else "HTTP/1.1"
+        return self._note_of(sent_id, protocol, method, self.url, by_name, body_bytes)
+
+    def _noted_refusal(self, answer: Answer) -> Answer:
+        if self._part is BODY:
+            if self.cycle.response_started:
+                return answer
+            cycle = cast("object", self.cycle)
+            note = cycle.note if isinstance(cycle, InferenceCycle) else note_in(self.cycle.scope)
+        else:
+            if self._part is not HEAD or cast("object", self.headers) is None:
+                self.url, self.headers = b"", []
+            note = self._new_note()
+        return answer if note is None else noted(answer, note)
 
     def _plainly_sent(self) -> bool:
         """Whether nothing about the request asks for uvicorn's own way: its limits, other methods."""
@@ -276,6 +336,18 @@ class HttpConnection(BoundedConnection):
             asked.leave()
         else:
             super()._leave(cycle)
+            gone(note_in(cycle.scope))
+
+
+def _passing(app: RestApp) -> list[bytes]:
+    """The headers that differ from request to request, of those that nobody looks at in an inference."""
+    # With forwarding a model may look at any, and the header of a restriction is a secret that each request must have.
+    if app.looks_at_headers:
+        return []
+    looked_at = {name.lower().encode() for name in app.rest_options.restrictions.headers}
+    # Spans follow callers' from one trace setting to the next, so that those which hold now do not matter.
+    names = (REQUEST_ID_HEADER,) if app.core.tracing.follows_callers else (REQUEST_ID_HEADER, *CALLERS_SPAN)
+    return [name for name in names if name not in looked_at]
 
 
 def _plain_target(url: bytes) -> Target | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from ortolan.core.request_note import RequestNote
 from ortolan.core.tracing import FrontendTrace
 from ortolan.frontends.rest.body_limits import BodyLimit
 from ortolan.inference.request import InferenceRequest
@@ -14,7 +15,7 @@ Body = bytes | memoryview
 class HttpRequest:
     """Its headers, its trace, its body when it has come, and whether its client is still there."""
 
-    __slots__ = ("by_name", "headers", "learn", "trace", "whole_body")
+    __slots__ = ("by_name", "headers", "learn", "note", "trace", "whole_body")
 
     def __init__(
         self,
@@ -33,6 +34,8 @@ class HttpRequest:
         # Of several headers of one name the first counts.
         self.by_name = dict(reversed(headers)) if by_name is None else by_name
         self.whole_body = whole_body
+        self.note: RequestNote | None = None
+        """Where its answer is noted, if it is."""
         self.learn: Callable[[InferenceRequest], None] | None = None
         """Wants to know what the body said, once that was answered."""
 

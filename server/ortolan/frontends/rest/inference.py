@@ -47,16 +47,17 @@ class InferenceEndpoint:
     async def answer(self, path: str, target: Target, asked: HttpRequest) -> Answer | None:
         """The whole answer, whatever happens; None where nobody is there to hear it."""
         try:
-            return await self._inferred(*target, asked)
+            return await self.inferred(*target, asked)
         except OrtolanError as error:
             return error_answer(error)
         # Cancelled is who has gone, and what outlasts a stopping server's grace period; only that can still be told.
         except asyncio.CancelledError:
             return error_answer(STOPPED) if self._core.draining else None
         except Exception as error:
-            return bug_answer(path, error)
+            return bug_answer(path, error, asked.note)
 
-    async def _inferred(self, name: str, version: str, asked: HttpRequest) -> Answer:
+    async def inferred(self, name: str, version: str, asked: HttpRequest) -> Answer:
+        """The successful answer; raises OrtolanError kinds."""
         limits = self._exchange.limits
         limits.refuse_json_part(asked)
         body = asked.whole_body or await self._exchange.body(asked, limits.of_inference(asked))

@@ -8,13 +8,14 @@ from typing import Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
-from ortolan.core.tracing import HTTP, FrontendTrace
 from ortolan.frontends.rest.answer import Answer, head_bytes
 from ortolan.frontends.rest.app import RestApp
 from ortolan.frontends.rest.body_limits import BodyLimit, declared_bytes
 from ortolan.frontends.rest.http_request import Body, HttpRequest
 from ortolan.frontends.rest.incoming_body import IncomingBody
 from ortolan.frontends.rest.inference import Target
+from ortolan.frontends.rest.noted import gone, noted
+from ortolan.frontends.rest.traced import begun_trace, with_trace
 from ortolan.frontends.tls.identity import PeerIdentity
 
 # Below, to put an answer together costs less than to write it in pieces.
@@ -70,7 +71,8 @@ class InferenceCycle(HttpRequest):
         by_name: Mapping[bytes, bytes] | None = None,
         whole_body: Body = b"",
     ) -> None:
-        super().__init__(headers, FrontendTrace(HTTP) if app.core.tracing.on else None, by_name, whole_body)
+        tracing = app.core.tracing
+        super().__init__(headers, begun_trace(tracing, path, headers) if tracing.on else None, by_name, whole_body)
         self.body = _WHOLE if whole_body else IncomingBody(declared_bytes(self), app.body_limits.of_inference(self))
         self.keep_alive = keep_alive
         self.message_event = message_event
@@ -101,6 +103,7 @@ class InferenceCycle(HttpRequest):
     def leave(self) -> None:
         """The client has gone: what is being done for it is cancelled."""
         self.disconnected = True
+        gone(self.note)
         if self.task is not None:
             self.task.cancel()
 
@@ -112,7 +115,7 @@ class InferenceCycle(HttpRequest):
             self.task = asyncio.current_task()
         try:
             if not self.is_decided:
-                self.refusal = self._app.refusal_of_inference(self, self._connection.peer)
+                self.refusal = self._app.refusal_of_inference(self, self._connection.peer, self.note)
             answer = self.refusal or await self._app.inference.answer(self.path, self.target, self)
             if answer is not None:
                 await self._send(answer)
@@ -120,6 +123,7 @@ class InferenceCycle(HttpRequest):
                 self._connection.transport.close()
         finally:
             self.task = None
+            gone(self.note)
             self.body.drop()
             if self.trace is not None:
                 self.trace.sent()
@@ -142,7 +146,13 @@ class InferenceCycle(HttpRequest):
         if self._app.core.draining:
             self.keep_alive = False
         if self.trace is not None:
-            self.trace.sending()
+            answer = with_trace(answer, self.trace)
+            self.trace.sending(answer.status)
+        if self.note is not None:
+            self.note.trace = self.trace
+            answer = noted(answer, self.note)
+        if answer.status >= 400:
+            self._app.core.errors.told_status(answer.status)
         head = head_bytes(answer, connection.server_state.default_headers, self.keep_alive)
         if sum(map(len, answer.body)) <= CHEAP_TO_JOIN_BYTES:
             connection.transport.write(b"".join((head, *answer.body)))

@@ -15,6 +15,7 @@ from ortolan.frontends.rest.compression import compressed, pays, preferred_encod
 from ortolan.frontends.rest.hosts import ANY_HOST, AllowedHosts
 from ortolan.frontends.rest.http_limits import HttpLimits
 from ortolan.frontends.rest.http_request import Body, HttpRequest
+from ortolan.frontends.rest.platform_options import NO_PLATFORM, PlatformOptions
 from ortolan.frontends.rest.request_body import read_body
 from ortolan.frontends.restriction import NO_RESTRICTIONS, Restrictions
 from ortolan.frontends.server_timing import server_timing
@@ -40,6 +41,7 @@ class RestOptions:
     limits: HttpLimits = field(default_factory=HttpLimits)
     hosts: AllowedHosts = ANY_HOST
     access: Access = field(default_factory=lambda: Access(None))
+    platforms: PlatformOptions = NO_PLATFORM
 
 
 class InferenceExchange:
@@ -65,8 +67,14 @@ class InferenceExchange:
         if self._options.forwarding:
             named = ((str(name, "latin-1"), str(value, "latin-1")) for name, value in asked.headers)
             request = replace(request, parameters=self._options.forwarding.parameters(named, request.parameters))
+        if asked.note is None:
+            with asked.watched():
+                return await self._core.infer(request, asked.trace)
+        asked.note.infers(request)
         with asked.watched():
-            return await self._core.infer(request, asked.trace)
+            response = await self._core.infer(request, asked.trace)
+        asked.note.inferred(response)
+        return response
 
     async def answer(
         self,

@@ -1,10 +1,12 @@
 """Heads of requests that came before, byte for byte: what they say is known, and need not be parsed again."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from ortolan.frontends.rest.inference import Target
 from ortolan.frontends.rest.known_requests import KnownRequests
+from ortolan.frontends.rest.noted import REQUEST_ID_HEADER
+from ortolan.frontends.rest.passing_lines import CALLERS_SPAN, without_lines
 
 _MOST = 256
 _MOST_LESSONS = 1024
@@ -26,6 +28,8 @@ class KnownHead:
     """How many bytes of the body are JSON; None where all are."""
     requests: KnownRequests | None = None
     """The requests that came with it; None where more than their bodies is to be looked at."""
+    request_id: bytes | None = None
+    """What each request with this head is called, where that belongs to the head."""
 
     def header(self, name: bytes) -> str | None:
         """The value of the header ``name`` (lower case), or None."""
@@ -34,32 +38,60 @@ class KnownHead:
 
 
 class KnownHeads:
-    """The heads that the parser has read of late. For one thread."""
+    """The heads that the parser has read of late. For one thread.
 
-    def __init__(self) -> None:
+    Heads that differ in nothing but what passes with each request, such as its id, are the same.
+    """
+
+    def __init__(self, passing: Collection[bytes] = (REQUEST_ID_HEADER, *CALLERS_SPAN)) -> None:
+        """``passing``: those of these headers that nobody looks at in an inference; the others belong to the head."""
+        self._passing = tuple(passing)
+        # Each request has its own, so that heads with them would only drive out all others.
+        self._unique = tuple(name for name in CALLERS_SPAN if name not in self._passing)
         self._known: dict[bytes, KnownHead] = {}
         self._requests: dict[tuple[object, ...], KnownRequests] = {}
         self._lessons = 0
 
-    def find(self, data: bytes) -> tuple[KnownHead, int] | None:
-        """The head that ``data`` begins with and where its body begins, if ``data`` is one whole known request."""
+    def find(self, data: bytes) -> tuple[KnownHead, int, bytes | None] | None:
+        """The head that ``data`` begins with, where its body begins, and its id or None.
+
+        None where ``data`` is not one whole known request.
+        """
         end = data.find(END, 0, LONGEST_BYTES)
         if end <= 0:
             return None
-        known = self._known.get(data[:end])
+        head = data[:end]
+        sent_id = None
+        known = self._known.get(head)
+        if known is None and (parts := without_lines(head, self._passing)) is not None:
+            head, sent_id = parts
+            known = self._known.get(head)
         start = end + len(END)
         if known is None or known.body_bytes != len(data) - start:
             return None
-        return known, start
+        return known, start, sent_id or known.request_id
 
     def learn(self, data: bytes, head: KnownHead) -> None:
         """``data`` was one whole request, and that is what its head says."""
         end = data.find(END, 0, LONGEST_BYTES)
         if end <= 0 or end + len(END) + head.body_bytes != len(data):
             return
+        # Before its first line a parser skips empty ones, which nothing that is looked for by lines may begin with.
+        if data.startswith((b"\r", b"\n")) or any(name in head.by_name for name in self._unique):
+            return
+        parts = without_lines(data[:end], self._passing)
+        if parts is None:
+            return
+        key = parts[0]
+        if REQUEST_ID_HEADER not in self._passing:
+            head = replace(head, request_id=head.by_name.get(REQUEST_ID_HEADER))
         if len(self._known) >= _MOST:
             del self._known[next(iter(self._known))]
-        self._known[data[:end]] = head
+        self._known[key] = head
+
+    def lasting(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+        """Those of ``headers`` that belong to the head."""
+        return [header for header in headers if header[0] not in self._passing]
 
     def requests_with(self, path: str, headers: Sequence[tuple[bytes, bytes]]) -> KnownRequests:
         """Those that came with such a head, whatever length of the body it declared."""

@@ -12,9 +12,11 @@ from starlette.responses import Response
 
 from ortolan.core.inference_core import InferenceCore
 from ortolan.errors import Unsupported
+from ortolan.frontends.rest.answer import Answer
 from ortolan.frontends.rest.asgi_request import AsgiRequest, response_of
 from ortolan.frontends.rest.bodies import ModelNamesBody, ModelReadyBody, PredictionsBody
 from ortolan.frontends.rest.documented_errors import error, inference_errors
+from ortolan.frontends.rest.http_request import HttpRequest
 from ortolan.frontends.rest.inference_exchange import InferenceExchange
 from ortolan.frontends.rest.json_response import json_response
 from ortolan.protocol import v1_codec
@@ -67,12 +69,7 @@ def router(core: InferenceCore, exchange: InferenceExchange) -> APIRouter:
     async def v1_predict(model_name: str, request: Request) -> Response:
         asked = AsgiRequest(request.scope, request.receive)
         body = bytes(await exchange.body(asked))
-        core.require_ready(model_name)
-        inference, layout = v1_codec.decode_request(model_name, "", body, await core.signature(model_name, ""))
-        response = await exchange.infer(inference, asked)
-        encode_start_ns = time.monotonic_ns()
-        text = v1_codec.encode_response(response, layout)
-        return response_of(await exchange.answer((text,), b"application/json", asked, response, encode_start_ns))
+        return response_of(await predicted(core, exchange, model_name, body, asked))
 
     # In no document: it is there to say so, and not to be called.
     @routes.post(_MODEL + ":explain", include_in_schema=False)
@@ -95,3 +92,15 @@ def router(core: InferenceCore, exchange: InferenceExchange) -> APIRouter:
         return json_response(ModelReadyBody(name=model_name, ready=True))
 
     return routes
+
+
+async def predicted(
+    core: InferenceCore, exchange: InferenceExchange, model_name: str, body: bytes, asked: HttpRequest
+) -> Answer:
+    """The predictions for the rows or columns in ``body``; raises OrtolanError kinds."""
+    core.require_ready(model_name)
+    inference, layout = v1_codec.decode_request(model_name, "", body, await core.signature(model_name, ""))
+    response = await exchange.infer(inference, asked)
+    encode_start_ns = time.monotonic_ns()
+    text = v1_codec.encode_response(response, layout)
+    return await exchange.answer((text,), b"application/json", asked, response, encode_start_ns)

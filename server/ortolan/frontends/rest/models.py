@@ -12,6 +12,7 @@ from ortolan.core.inference_core import InferenceCore, TensorMetadata
 from ortolan.core.served_version import ServedVersion
 from ortolan.core.whole_server import ToldVersion
 from ortolan.execution.cost_curve import gain
+from ortolan.execution.latencies import Latencies
 from ortolan.execution.model_statistics import BatchSizeStatistics, Duration
 from ortolan.frontends.rest.bodies import (
     BatchingBody,
@@ -171,5 +172,5 @@ def _batch(size: int, batch: BatchSizeStatistics) -> BatchStatisticsBody:
     )
 
 
-def _duration(duration: Duration) -> DurationBody:
+def _duration(duration: Duration | Latencies) -> DurationBody:
     return DurationBody(count=duration.count, ns=duration.ns)

@@ -35,6 +35,7 @@ _ROUTES = tuple(
         (r"/v2/models|/v1/models", {"GET": "ModelList"}),
         (_VERSION, {"GET": "ModelMetadata"}),
         (r"/v1/models/(?P<model>[^/]+)", {"GET": "V1ModelReady"}),
+        (r"/metrics", {"GET": "Metrics"}),
         (r"/openapi\.json", {"GET": "OpenApiDocument"}),
         (r"/docs(?:/[^/]+)?", {"GET": "Documentation"}),
     )

@@ -67,6 +67,14 @@ class TurnTaking(HttpToolsProtocol):
         """How many bytes wait here for the client, where they are worth counting."""
         raise NotImplementedError
 
+    def _told_status(self, status: int) -> None:
+        """A refusal with this status takes the place of an answer."""
+        raise NotImplementedError
+
+    def _noted_refusal(self, answer: Answer) -> Answer:
+        """A refusal as it is sent, noted where somebody wants to know of it."""
+        return answer
+
     def _is_unwanted(self) -> bool:
         """Whether there is more of a body than is worth reading after it was answered."""
         raise NotImplementedError
@@ -189,6 +197,7 @@ class TurnTaking(HttpToolsProtocol):
         """Read nothing more: ``answer`` takes the place of that to what is being sent, and is the last."""
         if self._last_words is not None or self.transport.is_closing():
             return
+        answer = self._noted_refusal(answer)
         head = head_bytes(answer, self.server_state.default_headers, keep_alive=False)
         self._last_words = b"".join((head, *answer.body))
         self._unparsed = _NO_BYTES
@@ -196,6 +205,8 @@ class TurnTaking(HttpToolsProtocol):
             self._give_up(self.cycle)
         self._part = NOTHING
         self._tell()
+        if self._last_words:
+            self._told_status(answer.status)
         if self._turn is None or self._turn.response_complete:
             self._end()
         else:
