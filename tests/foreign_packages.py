@@ -1,5 +1,6 @@
 """Files out of packages that are not installed: wheels from the index, and packages of Debian or Ubuntu."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -45,11 +46,35 @@ def unpack_packages(names: Iterable[str], into: Path, with_what_they_need: bool 
         _succeed(["dpkg-deb", "-x", str(package), str(into)])
 
 
+def unpack_from_release(name: str, release: str, into: Path) -> None:
+    """Unpack one package of another release of Debian, for programs that need nothing but what is here already.
+
+    From where this system gets its own packages. Raises LookupError on a system that is not Debian.
+    """
+    for part in ("lists/partial", "cache/archives/partial", "no-sources"):
+        (into / part).mkdir(parents=True)
+    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    (into / "other.list").write_text(f"deb [signed-by={key}] {_debian_site()} {release} main\n")
+    sources = ["-o", f"Dir::Etc::SourceList={into}/other.list", "-o", f"Dir::Etc::SourceParts={into}/no-sources"]
+    own = [*sources, "-o", f"Dir::State::Lists={into}/lists", "-o", f"Dir::Cache={into}/cache"]
+    _succeed(["apt-get", *_APT_PATIENCE, *own, "update"], into)
+    _download([name], into, own, with_what_they_need=False)
+    _succeed(["dpkg-deb", "-x", str(first(into.glob("*.deb"))), str(into)])
+
+
 def first(found: Iterable[_T]) -> _T:
     """Raises LookupError where nothing was found."""
     for each in found:
         return each
     raise LookupError
+
+
+def _debian_site() -> str:
+    """The one that apt asks here. Raises LookupError where there is none, as on another system."""
+    places = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+    lines = [line for place in places if place.is_file() for line in place.read_text().splitlines()]
+    sites = (re.search(r"https?://\S+/debian/?(?=\s|$)", line) for line in lines if not line.startswith("#"))
+    return first(site[0] for site in sites if site)
 
 
 def _download(names: list[str], into: Path, options: list[str], with_what_they_need: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ortolan.hosting.contract import IMAGE_MODELS
 from ortolan.settings import ENVIRONMENT_PREFIX, Settings, read_settings
 
 yaml: Any = pytest.importorskip("yaml", reason="PyYAML is not installed")
@@ -28,10 +29,22 @@ def instructions(dockerfile: str) -> list[tuple[str, str]]:
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line]
 
 
+def stages(dockerfile: str) -> dict[str, dict[str, str]]:
+    """Return for each stage of a Dockerfile, in order, the last instruction of each kind, its parents' included."""
+    found: dict[str, dict[str, str]] = {}
+    for word, rest in instructions(dockerfile):
+        if word == "FROM":
+            parent, _, name = rest.partition(" AS ")
+            found[name] = dict(found.get(parent, {}))
+        if found:
+            found[name][word] = rest
+    return found
+
+
 @pytest.fixture(scope="module")
 def image() -> dict[str, str]:
-    """The last word of each kind in the Dockerfile, which is the one that counts in the final stage."""
-    return dict(instructions((ROOT / "Dockerfile").read_text()))
+    """What holds in the image that is built when no target is named: the last one."""
+    return list(stages((ROOT / "Dockerfile").read_text()).values())[-1]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +63,9 @@ def container(pod: Any) -> Any:
 
 
 def test_image_and_compose_and_pod_open_the_same_ports(image: dict[str, str], compose: Any, container: Any) -> None:
-    published = [port.split(":") for port in compose["ortolan"]["ports"]]
+    published = [re.findall(r"\d+", port)[-2:] for port in compose["ortolan"]["ports"]]
     assert {int(port) for port in image["EXPOSE"].split()} == set(PORTS.values())
-    assert [int(port) for _, _, port in published] == list(PORTS.values())
+    assert published == [[str(port)] * 2 for port in PORTS.values()]
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == PORTS
 
 
@@ -72,25 +85,13 @@ def test_compose_publishes_to_this_machine_only(compose: Any) -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_the_service_leads_each_port_to_the_container_port_of_its_name() -> None:
-    ports = read_yaml("k8s/base/service.yaml")["spec"]["ports"]
-    assert {port["name"]: port["port"] for port in ports} == PORTS
-    assert all(port["targetPort"] == port["name"] for port in ports)
-
-
-def test_the_service_and_the_deployment_select_the_pods_they_describe() -> None:
-    deployment = read_yaml("k8s/base/deployment.yaml")["spec"]
-    labels = deployment["template"]["metadata"]["labels"]
-    assert deployment["selector"]["matchLabels"].items() <= labels.items()
-    assert read_yaml("k8s/base/service.yaml")["spec"]["selector"].items() <= labels.items()
-
-
 def test_prometheus_scrapes_the_metrics_port_of_the_server_by_its_name(compose: Any) -> None:
     scrape = read_yaml("k8s/prometheus/prometheus.yml")["scrape_configs"][0]
     (target,) = scrape["static_configs"][0]["targets"]
     name, port = target.split(":")
     assert name in compose
-    assert name == read_yaml("k8s/base/service.yaml")["metadata"]["name"]
+    services = yaml.safe_load_all((ROOT / "k8s/base/service.yaml").read_text())
+    assert name in {service["metadata"]["name"] for service in services}
     assert (int(port), scrape["metrics_path"]) == (PORTS["metrics"], "/metrics")
 
 
@@ -106,15 +107,15 @@ def test_the_health_check_and_the_probes_ask_the_same_questions(image: dict[str,
     }
     assert asked["readinessProbe"] == "/v2/health/ready"
     assert asked["startupProbe"] == asked["livenessProbe"] == "/v2/health/live"
-    assert f"'{asked['readinessProbe']}'" in image["HEALTHCHECK"]
-    assert f"'127.0.0.1', {PORTS['http']}" in image["HEALTHCHECK"]
+    assert image["HEALTHCHECK"].endswith(' CMD ["ortolan", "health"]')
 
 
 def test_the_models_are_served_from_where_they_are_mounted(image: dict[str, str], compose: Any, container: Any) -> None:
-    command = json.loads(image["CMD"])
     source, target, mode = compose["ortolan"]["volumes"][0].split(":")
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
-    assert container["args"] == command == ["serve", target]
+    # The image names no place: a platform may, and else it is this one.
+    assert (json.loads(image["CMD"]), target) == (["serve"], IMAGE_MODELS)
+    assert container["args"] == ["serve", target]
     assert (ROOT / source).is_dir()
     assert mode == "ro"
     assert (mounts["models"]["mountPath"], mounts["models"]["readOnly"]) == (target, True)
@@ -161,6 +162,30 @@ def test_the_image_runs_and_describes_the_package_of_this_tree(image: dict[str, 
     assert f'description="{project["description"]}"' in image["LABEL"]
     assert f'licenses="{project["license"]}"' in image["LABEL"]
     assert "ORT_DISABLE_TELEMETRY=1" in image["ENV"]
+
+
+def test_the_image_for_gpus_differs_in_its_packages_and_what_it_asks_the_container_toolkit_for() -> None:
+    dockerfile = stages((ROOT / "Dockerfile").read_text())
+    own = {"FROM", "COPY", "ENV"}
+    rest = [{word: value for word, value in dockerfile[name].items() if word not in own} for name in ("cpu", "gpu")]
+    assert rest[0] == rest[1]
+    assert "NVIDIA" not in dockerfile["cpu"]["ENV"]
+    assert "NVIDIA_VISIBLE_DEVICES=all" in dockerfile["gpu"]["ENV"]
+    assert dockerfile["cpu-packages"]["ARG"] == dockerfile["gpu-packages"]["ARG"]
+
+
+def test_compose_runs_the_image_for_gpus_like_the_other(compose: Any) -> None:
+    own = {"build", "image", "mem_limit", "profiles", "networks", "deploy"}
+    assert {key: value for key, value in compose["ortolan-gpu"].items() if key not in own} == {
+        key: value for key, value in compose["ortolan"].items() if key not in own
+    }
+    assert compose["ortolan-gpu"]["build"]["target"] == "gpu"
+
+
+def test_the_extras_of_the_image_are_extras_of_the_package() -> None:
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = stages((ROOT / "Dockerfile").read_text())["cpu-packages"]["ARG"].partition("=")[2].split(",")
+    assert {*extras} <= {*optional} - {"cpu", "gpu", "dev"}
 
 
 def test_the_build_context_holds_what_the_dockerfile_copies() -> None:

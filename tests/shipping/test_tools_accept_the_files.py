@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The oldest that k8s/README.md promises, and one that every kubernetes-validate we allow knows as recent.
-KUBERNETES_VERSIONS = ("1.27", "1.32")
 
 
 def tool(name: str) -> str:
@@ -27,31 +25,9 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def rendered_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `kubectl apply -k k8s/base` would send, in one file."""
-    path = tmp_path_factory.mktemp("rendered") / "base.yaml"
-    path.write_text(run(tool("kubectl"), "kustomize", "k8s/base"))
-    return path
-
-
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     run(tool("hadolint"), "Dockerfile")
 
 
 def test_the_compose_file_is_of_the_compose_specification() -> None:
     run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
-
-
-@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
-def test_kubernetes_knows_every_field_of_the_rendered_base(rendered_base: Path, version: str) -> None:
-    run(tool("kubernetes-validate"), "--strict", "-k", version, rendered_base)
-
-
-@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
-def test_kubernetes_knows_every_field_of_the_loading_pod(version: str) -> None:
-    run(tool("kubernetes-validate"), "--strict", "-k", version, "k8s/load-models.yaml")
-
-
-def test_promtool_accepts_the_scrape_configuration() -> None:
-    run(tool("promtool"), "check", "config", "k8s/prometheus/prometheus.yml")
