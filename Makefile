@@ -7,12 +7,15 @@ TEST_WORKERS ?= 2
 # Tests run real servers, and a machine that does something else can make one late: what fails is tried once more, and
 # the summary names it. 0 to see every failure.
 TEST_RERUNS ?= 1
+# What the image is called; IMAGE_ARGS adds to the build, for example --target=gpu.
+IMAGE ?= ortolan:dev
+IMAGE_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types contracts check unit perf-analyzer proxies fuzz protos bench bench-grid bench-triton bench-generator overload reload reload-neighbours compiled-cache rolling-restart processes soak overload-neighbours idle-connections interpreter-care batching-delay simulation sbom audit constraints clean
+.PHONY: help serve test lint types contracts check unit perf-analyzer proxies shells kustomize prometheus prometheus-rule settings-page fuzz protos bench bench-grid bench-triton bench-generator overload reload reload-neighbours compiled-cache rolling-restart processes soak utilization overload-neighbours idle-connections interpreter-care batching-delay simulation sbom audit constraints image image-test clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,14 +37,30 @@ types: $(VENV)/.test
 contracts: $(VENV)/.test
 	PYTHONPATH=server $(BIN)/lint-imports
 
-unit: $(VENV)/.test perf-analyzer proxies ## All tests
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --reruns $(TEST_RERUNS) -rR
+unit: $(VENV)/.test perf-analyzer proxies shells kustomize prometheus ## All tests
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --reruns $(TEST_RERUNS) -rRs
 
 perf-analyzer: $(VENV)/.test ## Fetch Triton's load generator; without it the tests that run it are skipped
 	@$(BIN)/python tests/perf_analyzer.py
 
 proxies: $(VENV)/.test ## Fetch nginx, HAProxy and Envoy; without them the tests that run them are skipped
 	@$(BIN)/python tests/proxies.py
+
+shells: $(VENV)/.test ## Fetch zsh and fish; without them the tests of their completion are skipped
+	@$(BIN)/python tests/shells.py
+
+kustomize: $(VENV)/.test ## Fetch kustomize, if there is no kubectl; without it the tests of rendered manifests are skipped
+	@$(BIN)/python tests/kustomize.py
+
+prometheus: $(VENV)/.test ## Fetch Prometheus and promtool; without them the tests that run them are skipped
+	@$(BIN)/python tests/prometheus.py
+
+settings-page: $(VENV)/.test ## Write docs/settings.md from the settings of the code
+	@$(BIN)/python .ci/documentation/settings_page.py
+
+prometheus-rule: ## Write the Prometheus operator's rules from those of k8s/prometheus/rules.yml
+	@sed -i '/^  groups:/,$$d' k8s/prometheus/prometheus_rule.yaml
+	@sed -n '/^groups:/,$$p' k8s/prometheus/rules.yml | sed 's/^./  &/' >> k8s/prometheus/prometheus_rule.yaml
 
 fuzz: $(VENV)/.test ## Look for faults for FUZZ_SECONDS (600), by fuzzing and property tests (tests/README.md)
 	PYTHONPATH=tests $(BIN)/python -m fuzz.long_run $(FUZZ_SECONDS)
@@ -82,6 +101,9 @@ processes: $(VENV)/.test ## What a further process of --processes costs: memory,
 soak: $(VENV)/.test ## SOAK_SECONDS (600) of all that clients do: what is lost or wrong, and what stays in memory
 	$(BIN)/python benchmarks/soak.py --seconds $(SOAK_SECONDS)
 
+utilization: $(VENV)/.test ## Whether ortolan_utilization is the load: two models at 20 to 150 % of what they can do, 4 minutes
+	$(BIN)/python benchmarks/utilization.py
+
 overload-neighbours: $(VENV)/.test ## What ten times the load of one model costs another
 	$(BIN)/python benchmarks/overload_neighbours.py
 
@@ -107,6 +129,13 @@ constraints: $(VENV)/.test ## Write constraints.txt from what is installed: name
 	$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude pip --exclude setuptools \
 	  | grep -E '^[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+-]*$$' > constraints.txt
 
+image: ## Build the image IMAGE (ortolan:dev) with buildah, podman or docker, whichever there is
+	@.ci/image/build $(IMAGE) $(IMAGE_ARGS)
+
+image-test: $(VENV)/.image ## Build the image and run it hardened, without an engine: needs root, and what apt-get installs (docs/container.md)
+	@$(BIN)/python .ci/image/needed_programs.py
+	PYTHONPATH=server:tests:.ci/image $(BIN)/python -m pytest -p no:cacheprovider --timeout 3600 .ci/image
+
 clean: ## Remove the virtual environment and every build product
 	rm -rf $(VENV) build dist .fuzz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -128,6 +157,10 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.audit: $(VENV)/.test
 	@$(PIP) install -c constraints.txt -e '.[$(EXTRA),dev,audit]'
+	@touch $@
+
+$(VENV)/.image: $(VENV)/.test
+	@$(PIP) install -c constraints.txt -e '.[$(EXTRA),dev,image]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test

@@ -331,10 +331,14 @@ def _the_rest() -> Iterator[Row]:
     for field in ("name", "parameters"):
         yield refused(f"model_repository_agents.agents.{field}", agent, "repository agent 'checksum' is not available")
     yield honoured("response_cache.enable", "response_cache { enable: true }", lambda c: c.response_cache, True)
-    control = 'metric_control { metric_identifier { family: "f" } histogram_options { buckets: 1 } }'
+    metric = 'metric_identifier { family: "nv_inference_first_response_histogram_ms" }'
+    control = f"metric_control {{ {metric} histogram_options {{ buckets: [ 0.5, 100 ] }} }}"
     for field in ("metric_identifier.family", "histogram_options.buckets"):
-        yield warned(
-            f"model_metrics.metric_control.{field}", f"model_metrics {{ {control} }}", "model_metrics is ignored"
+        yield honoured(
+            f"model_metrics.metric_control.{field}",
+            f"model_metrics {{ {control} }}",
+            lambda c: c.first_response_bounds_ms,
+            (0.5, 100.0),
         )
 
 

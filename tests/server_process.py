@@ -13,7 +13,15 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 60
+# Nothing of one test is left to the next, or to the user.
+DEFAULTS = (
+    "--http-port=0",
+    "--grpc-port=0",
+    "--metrics-port=0",
+    "--drain-delay-secs=0",
+    "--compiled-cache-directory=off",
+)
 STOP_TIMEOUT_S = 30
 _ADDRESS = re.compile(r"\s+(HTTP|gRPC|metrics)\s+\S+:(\d+)(?:/metrics)?\s")
 
@@ -72,19 +80,13 @@ def running(
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
     under: Sequence[str] = (),
+    defaults: Sequence[str] = DEFAULTS,
 ) -> Iterator[ServerProcess]:
     """``ortolan serve`` with ``arguments`` on free ports, from its summary to its end.
 
-    Its log goes to ``log``; ``under`` is the start of a command line that runs the rest, such as strace's.
+    Its log goes to ``log``; ``under`` is the start of a command line that runs the rest, such as strace's. Flags beat
+    the environment: what that is to say, ``defaults`` leave out.
     """
-    # Nothing of one test is left to the next, or to the user.
-    defaults = (
-        "--http-port=0",
-        "--grpc-port=0",
-        "--metrics-port=0",
-        "--drain-delay-secs=0",
-        "--compiled-cache-directory=off",
-    )
     with open(log or os.devnull, "w") as errors:
         process = subprocess.Popen(
             [*under, *command("serve", *defaults, *arguments)],

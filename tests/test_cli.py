@@ -33,7 +33,7 @@ def repository(tmp_path: Path) -> Path:
         (["serve", NOWHERE], f"the model repository '{NOWHERE}' does not exist"),
         (["models", NOWHERE], f"the model repository '{NOWHERE}' does not exist"),
         (["serve", NOWHERE, "--http-prot=1"], "unknown flag --http-prot; did you mean --http-port?"),
-        (["serve", NOWHERE, "--http_port=1"], "unknown flag --http_port; did you mean --http-port?"),
+        (["serve", NOWHERE, "--http_prot=1"], "unknown flag --http-prot; did you mean --http-port?"),
         (["serve", NOWHERE, "--model-repositry", "x"], "--model-repositry; did you mean --model-repository?"),
         (["serve", NOWHERE, "--http"], "unknown flag --http; did you mean"),  # no abbreviations
         (["serve", NOWHERE, "--zzzzzz=1"], "unknown flag --zzzzzz\n"),
@@ -45,7 +45,7 @@ def repository(tmp_path: Path) -> Path:
         (["serve", NOWHERE, "--http-port=x"], "--http-port (ORTOLAN_HTTP_PORT): "),
         (["serve", NOWHERE, "--strict-readiness", "x"], "--strict-readiness (ORTOLAN_STRICT_READINESS): "),
         (["serve", NOWHERE, "--trace-rate=x"], "--trace-config: Unable to parse 'rate', got: x"),
-        (["serve", NOWHERE, "--trace-config=mode=opentelemetry"], "--trace-config: OpenTelemetry is not supported yet"),
+        (["serve", NOWHERE, "--trace-config=mode=zipkin"], "--trace-config: unknown mode 'zipkin'"),
         (["serve", NOWHERE, "--trace-config=triton,file=/nowhere/t"], "--trace-config triton,file: cannot write to"),
         (["models", NOWHERE, "--log-file=/nowhere/l"], "--log-file (ORTOLAN_LOG_FILE): cannot write to '/nowhere/l'"),
         (["serve", NOWHERE, "--load-model=a"], "--load-model needs --model-control-mode=explicit"),
@@ -92,14 +92,14 @@ def test_help_shows_what_there_is(arguments: list[str], words: list[str], capsys
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--allow-sagemaker=1", "{}"],
-        ["--allow-sagemaker", "1", "{}"],
-        ["{}", "--allow-sagemaker", "1"],
-        ["{}", "--allow-sagemaker"],
-        ["--allow-sagemaker", "true", "--model-store", "{}"],
-        ["--allow-sagemaker=1", "--backend-config=onnxruntime,a=b", "{}"],
-        ["--allow-sagemaker=1", "--log-format=ISO8601", "{}"],
-        ["--allow-sagemaker=1", "--trace-config", "level=OFF", "--grpc-use-ssl=false", "{}"],
+        ["--reuse-http-port=1", "{}"],
+        ["--reuse-http-port", "1", "{}"],
+        ["{}", "--reuse-http-port", "1"],
+        ["{}", "--reuse-http-port"],
+        ["--reuse-http-port", "true", "--model-store", "{}"],
+        ["--reuse-http-port=1", "--backend-config=onnxruntime,a=b", "{}"],
+        ["--reuse-http-port=1", "--log-format=ISO8601", "{}"],
+        ["--reuse-http-port=1", "--trace-config", "level=OFF", "--grpc-use-ssl=false", "{}"],
     ],
 )
 def test_flags_of_triton_without_effect_take_their_value_and_get_a_word(
@@ -107,7 +107,7 @@ def test_flags_of_triton_without_effect_take_their_value_and_get_a_word(
 ) -> None:
     assert main(["models", *(flag.format(repository) for flag in flags)]) == 0
     printed = capsys.readouterr()
-    assert "ortolan: --allow-sagemaker has no effect in this server\n" in printed.err
+    assert "ortolan: --reuse-http-port has no effect in this server\n" in printed.err
     assert "  double  version 1" in printed.out
 
 

@@ -27,7 +27,16 @@ def test_the_openapi_document_is_valid(document: dict[str, Any]) -> None:
 
 def test_every_route_is_documented(document: dict[str, Any]) -> None:
     model, version = "/v2/models/{model_name}", "/v2/models/{model_name}/versions/{model_version}"
-    expected = {"/", "/ping", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"}
+    expected = {
+        "/",
+        "/ping",
+        "/metrics",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/stats",
+        "/v2/repository/index",
+    }
     expected |= {f"/v2/repository/models/{{model_name}}/{change}" for change in ("load", "unload")}
     expected |= {prefix + tail for prefix in (model, version) for tail in ("", "/ready", "/config", "/stats", "/infer")}
     expected |= {"/v2/trace/setting", f"{model}/trace/setting", "/v2/logging"}

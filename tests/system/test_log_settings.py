@@ -213,10 +213,11 @@ def test_debugging_lines_come_with_the_verbose_level(logging: Logging, client: C
 
 
 def test_the_form_changes_with_the_next_line(logging: Logging, client: Client) -> None:
-    client.update({"log_format": "json"})
+    # A thread writes the lines, a moment later.
+    logging.lines_of(lambda: client.update({"log_format": "json"}), "log_format='json')\n")
     (line,) = logging.lines_of(lambda: client.update({"log_verbose_level": 1}), "\n").splitlines()
     assert json.loads(line)["message"].startswith("log settings changed")
-    client.update({"log_format": "default"})
+    logging.lines_of(lambda: client.update({"log_format": "default"}), "log_format='default')\"}\n")
     (line,) = logging.lines_of(lambda: client.update({"log_verbose_level": 0}), "\n").splitlines()
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO ortolan\.core\.log_settings: log settings", line)
 

@@ -183,7 +183,9 @@ def eviction_count(server: ServerProcess, reason: str) -> int:
 
     with urlopen(f"http://{server.metrics}/metrics", timeout=10) as response:
         text = response.read().decode()
-    line = next(line for line in text.splitlines() if line.startswith(f'ortolan_model_evictions{{reason="{reason}"}}'))
+    line = next(
+        line for line in text.splitlines() if line.startswith(f'ortolan_model_evictions_total{{reason="{reason}"}}')
+    )
     return int(float(line.split()[-1]))
 
 

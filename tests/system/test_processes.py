@@ -105,6 +105,8 @@ def test_numbers_are_those_of_all_replicas_wherever_they_are_asked(repository: P
             for each in pages.values():
                 text = each.ask("GET", "/metrics")[1].decode()
                 assert 'nv_inference_request_success{model="m",version="1"} 5\n' in text
+                assert 'ortolan_request_duration_seconds_count{model="m",version="1"} 5\n' in text
+                assert 'ortolan_error_responses_total{protocol="http",code="400"} 1\n' in text
                 assert re.findall(r'^process_cpu_seconds_total{replica="(\d)"}', text, re.MULTILINE) == ["1", "2"]
                 assert text.count("# TYPE process_cpu_seconds_total counter") == 1
                 assert "ortolan_replicas 2\n" in text
@@ -337,7 +339,7 @@ def test_a_replica_that_is_killed_takes_its_own_connections_only_and_comes_back_
         assert [told(each, "/v2/trace/setting")["trace_rate"] for each in kept.values()] == ["7", "7"]
     # A counter that fell would be taken for one that began anew.
     assert metric(controlled, "nv_inference_request_success", "m") >= counted
-    assert "ortolan_replica_restarts 1\n" in page(controlled)
+    assert "ortolan_replica_restarts_total 1\n" in page(controlled)
 
 
 def test_what_changes_while_a_replica_is_away_is_so_in_the_next_one(controlled: ServerProcess) -> None:
