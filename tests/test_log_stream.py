@@ -49,7 +49,9 @@ def test_who_logs_to_a_pipe_that_nobody_reads_goes_on_and_what_is_lost_is_counte
         handler.handle(record(f"{number} {LINE}"))
     handler.flush()
     *lines, told = pipe.lines_until("lines were lost")
-    assert [line.split()[0] for line in lines] == [str(number) for number in range(len(lines))]
+    # In their order; when the thread comes to write, which ones are lost depends on the machine.
+    numbers = [int(line.split()[0]) for line in lines]
+    assert numbers == sorted(set(numbers))
     assert {line.split()[1] for line in lines} == {LINE}
     assert f"{count - len(lines)} so far" in told
     assert count > len(lines) >= MOST_WAITING
