@@ -3,7 +3,8 @@ PYTHON ?= python3
 EXTRA ?= cpu
 FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 600
-TEST_WORKERS ?= 2
+# Tests wait as much as they compute: with two workers on two cores a third of the time nobody ran.
+TEST_WORKERS ?= 3
 # Tests run real servers, and a machine that does something else can make one late: what fails is tried once more, and
 # the summary names it. 0 to see every failure.
 TEST_RERUNS ?= 1

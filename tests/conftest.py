@@ -1,6 +1,7 @@
 """Servers that many tests only read from, started once; and what tests that set this process up leave as it was."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 from server_process import ServerProcess, running
 
 from ortolan.inference.datatypes import DATATYPES
+
+# A shell starts what is to run in the background deaf to Ctrl-C, and so would be all servers and commands of the tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ from onnx_sequences import CONTROLS, SUM, block
 from perf_analyzer import PerfAnalyzer
 from server_process import ServerProcess, running
 
-REQUESTS = 30
+REQUESTS = 60
 # A busy machine must not make the tool's sequences idle.
 LONG = "max_sequence_idle_microseconds: 30000000"
 MODES = {
