@@ -5,9 +5,9 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 600
 # Tests wait as much as they compute: with two workers on two cores a third of the time nobody ran.
 TEST_WORKERS ?= 3
-# Tests run real servers, and a machine that does something else can make one late: what fails is tried once more, and
+# Tests run real servers, and a machine that does something else can make one late: what fails is tried twice more, and
 # the summary names it. 0 to see every failure.
-TEST_RERUNS ?= 1
+TEST_RERUNS ?= 2
 # What the image is called; IMAGE_ARGS adds to the build, for example --target=gpu.
 IMAGE ?= ortolan:dev
 IMAGE_ARGS ?=
