@@ -87,3 +87,8 @@ def one_port(port: str) -> dict[str, str]:
     }
     # It would be refused for both. /metrics is on the other port as well.
     return settings | ({"metrics_port": "0"} if port == _METRICS_PORT else {})
+
+
+def is_true(text: str) -> bool:
+    """Whether a platform's variable says yes, in any of the usual words."""
+    return text.strip().lower() in ("true", "1", "yes", "on")

@@ -6,7 +6,7 @@ in images. A serving runtime gives ports and the model's name as flags; this is 
 
 from collections.abc import Mapping
 
-from ortolan.hosting.contract import EVERY_ADDRESS, Contract, Hosting, Surroundings, one_port, port_of
+from ortolan.hosting.contract import EVERY_ADDRESS, Contract, Hosting, Surroundings, is_true, one_port, port_of
 
 _MODELS = "/mnt/models"
 _HTTP_PORT, _GRPC_PORT = "8080", "9000"
@@ -23,7 +23,7 @@ def _is_meant(surroundings: Surroundings) -> bool:
     mounted = surroundings.files.is_directory(_MODELS)
     # Of a shell that has these names, who says what to serve there means no platform.
     in_pod = "KUBERNETES_SERVICE_HOST" in environment or not surroundings.models_are_told
-    if in_pod and (_comes_late(environment) or _is_true(environment.get("MULTI_MODEL_SERVER", ""))):
+    if in_pod and (_comes_late(environment) or is_true(environment.get("MULTI_MODEL_SERVER", ""))):
         return True
     if "STORAGE_URI" in environment and mounted:
         return True
@@ -40,7 +40,7 @@ def _hosting(surroundings: Surroundings) -> Hosting:
     }
     if _comes_late(environment):
         settings["model_repository_wait_secs"] = _LATE_MOUNT_S
-    if _is_true(environment.get("MULTI_MODEL_SERVER", "")):
+    if is_true(environment.get("MULTI_MODEL_SERVER", "")):
         settings["model_control_mode"] = "explicit"
     if name := _inference_service(environment.get("K_SERVICE", "")):
         settings["model_name"] = name
@@ -66,10 +66,6 @@ def _comes_late(environment: Mapping[str, str]) -> bool:
 def _inference_service(service: str) -> str:
     """The InferenceService that a Knative service is the predictor of, or ""."""
     return next((service.removesuffix(end) for end in _PREDICTORS if service.endswith(end)), "")
-
-
-def _is_true(text: str) -> bool:
-    return text.strip().lower() in ("true", "1", "yes", "on")
 
 
 KSERVE = Contract("kserve", _is_meant, _hosting)

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping
 
 from ortolan.errors import StartupError
-from ortolan.hosting.contract import EVERY_ADDRESS, Contract, Hosting, Surroundings, port_of
+from ortolan.hosting.contract import EVERY_ADDRESS, Contract, Hosting, Surroundings, is_true, port_of
 from ortolan.triton_flags import add_foreign_flags
 
 _BASE, _BASE_VARIABLE = "/opt/ml", "SAGEMAKER_BASE_DIR"
@@ -45,7 +45,7 @@ def _is_meant(surroundings: Surroundings) -> bool:
     environment = surroundings.environment
     if any(environment.get(name) for name in (*_SIGNS, *_TRITON_SIGNS)):
         return True
-    if _is_true(environment.get("SAGEMAKER_MULTI_MODEL", "")):
+    if is_true(environment.get("SAGEMAKER_MULTI_MODEL", "")):
         return True
     return not surroundings.models_are_told and surroundings.files.is_directory(f"{_base(environment)}/model")
 
@@ -63,7 +63,7 @@ def _hosting(surroundings: Surroundings) -> Hosting:
         **_passed_on(environment),
     }
     model_path = ""
-    if _is_true(environment.get("SAGEMAKER_MULTI_MODEL", "")):
+    if is_true(environment.get("SAGEMAKER_MULTI_MODEL", "")):
         settings |= _many_models(environment)
     else:
         settings |= _one_model(environment)
@@ -80,7 +80,7 @@ def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     }
     if verbose := environment.get(f"{_TRITON}LOG_VERBOSE", "").strip():
         # It is a number or, as the others, a boolean.
-        found["log_verbose"] = verbose if verbose.isdecimal() else str(int(_is_true(verbose)))
+        found["log_verbose"] = verbose if verbose.isdecimal() else str(int(is_true(verbose)))
     return found
 
 
@@ -108,10 +108,10 @@ def _ports(environment: Mapping[str, str]) -> dict[str, str]:
     http = port_of(environment, "SAGEMAKER_BIND_TO_PORT", _DEFAULT_PORT)
     free = [port for port in _safe_ports(environment.get("SAGEMAKER_SAFE_PORT_RANGE", "")) if port != int(http)]
     settings = {"http_port": http, "allow_grpc": "false", "allow_metrics": "false"}
-    if _is_true(environment.get(f"{_TRITON}ALLOW_GRPC", "")):
+    if is_true(environment.get(f"{_TRITON}ALLOW_GRPC", "")):
         # By default on the port of HTTP: both can be told apart there.
         settings |= {"allow_grpc": "true", "grpc_port": _port(environment, "GRPC_PORT", free, int(http))}
-    if _is_true(environment.get(f"{_TRITON}ALLOW_METRICS", "")):
+    if is_true(environment.get(f"{_TRITON}ALLOW_METRICS", "")):
         settings |= {
             "allow_metrics": "true",
             "metrics_port": _port(environment, "METRICS_PORT", free[1:], _METRICS_PORT),
@@ -159,10 +159,6 @@ def _words(arguments: str) -> list[str]:
 
 def _base(environment: Mapping[str, str]) -> str:
     return (environment.get(_BASE_VARIABLE) or _BASE).rstrip("/")
-
-
-def _is_true(text: str) -> bool:
-    return text.strip().lower() in ("true", "1", "yes", "on")
 
 
 SAGEMAKER = Contract("sagemaker", _is_meant, _hosting)
